@@ -1,0 +1,284 @@
+# HAKMEM -- build, test, install.  `make help` lists the targets and variables.
+#
+# One source tree, several builds of it, each in its own folder below $(OUT):
+#   release       what is shipped             -O3, HKM_CHECK=0
+#   debug         the checked library         -O1, HKM_CHECK=2
+#   san-<name>    for the tests, hkm_ prefix only, clang -O1, a sanitizer
+# Objects depend on the exact command line (a `flags` file), so that changing CC,
+# CFLAGS or WERROR rebuilds what it has to.
+
+# ---- what the user may set ------------------------------------------------------
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
+OUT     ?= out
+PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+BINDIR  ?= $(PREFIX)/bin
+DESTDIR ?=
+SANCC   ?= clang-19
+OBJCOPY ?= objcopy
+TIDY    ?= clang-tidy-19
+# CFLAGS and LDFLAGS come after the project's own; WERROR=1 turns warnings into errors.
+CFLAGS  ?=
+LDFLAGS ?=
+WERROR  ?=
+
+# ---- sources, version, flags ----------------------------------------------------
+
+SRCS     := $(sort $(wildcard src/*/*.c))
+OVERRIDE := $(filter src/api/override%.c,$(SRCS))
+PREFIXED := $(filter-out $(OVERRIDE),$(SRCS))
+HEADERS  := $(sort $(wildcard include/hakmem/*.h src/*/*.h))
+MAP      := src/libhakmem.map
+
+version_part = $(shell sed -n 's/^.define HKM_VERSION_$(1) \([0-9]*\).*/\1/p' include/hakmem/hakmem.h)
+VERSION := $(call version_part,MAJOR).$(call version_part,MINOR).$(call version_part,PATCH)
+ABI     := 1
+
+WARN := -Wall -Wextra -Wundef -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+        -Wpointer-arith -Wcast-qual -Wvla -Wwrite-strings
+BASE := -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden -fno-plt \
+        -fno-builtin-malloc -fexceptions -ftls-model=initial-exec
+WFLAGS := $(WARN) $(if $(WERROR),-Werror)
+
+SO_LDFLAGS := -shared -Wl,-z,now -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--hash-style=gnu \
+              -Wl,--no-undefined -Wl,--version-script=$(MAP)
+
+# Each build: its compiler and its flags.  CHECK_x is the one difference in the source.
+SANITIZERS := thread address undefined memory
+VARIANTS   := release debug $(SANITIZERS:%=san-%)
+CHECK_release := 0
+CHECK_debug   := 2
+OPT_release   := -O3 -g
+OPT_debug     := -O1 -g -fno-omit-frame-pointer
+OPT_san       := -O1 -g -fno-omit-frame-pointer
+SAN_thread    := -fsanitize=thread
+SAN_address   := -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=all
+SAN_undefined := -fsanitize=undefined -fno-sanitize-recover=all
+SAN_memory    := -fsanitize=memory -fsanitize-memory-track-origins
+
+is_san   = $(filter san-%,$(1))
+check_of = $(if $(call is_san,$(1)),0,$(CHECK_$(1)))
+cc_of    = $(if $(call is_san,$(1)),$(SANCC),$(CC))
+opt_of   = $(if $(call is_san,$(1)),$(OPT_san) $(SAN_$(1:san-%=%)),$(OPT_$(1)))
+# Everything of a build's command line but the warnings and the file names; the tests use it too.
+flags_of = $(BASE) $(call opt_of,$(1)) -DHKM_CHECK=$(call check_of,$(1))
+
+# ---- the targets people type ----------------------------------------------------
+
+.PHONY: all release debug san help run test lint house-rules install uninstall clean FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+REL := $(OUT)/release
+DBG := $(OUT)/debug
+
+# `make SAN=thread` builds that sanitizer's library and nothing else.
+ifdef SAN
+all: $(OUT)/san-$(SAN)/libhkm.a
+else
+all: release debug
+endif
+
+release: $(REL)/libhakmem.so $(REL)/libhakmem.a $(REL)/libhkm.a $(REL)/hakmem-run
+debug:   $(DBG)/libhakmem-debug.so $(DBG)/libhkm-debug.a
+san:     $(SANITIZERS:%=$(OUT)/san-%/libhkm.a)
+
+help:
+	@echo 'HAKMEM $(VERSION).  Targets:'
+	@echo '  make            release and debug libraries, in $(OUT)/release and $(OUT)/debug'
+	@echo '  make run        install what is missing, build, run real programs under glibc'
+	@echo '                  and under the library, compare; CMD="..." for a command of yours'
+	@echo '  make test       install what is missing, build, run every test (ci/test --help)'
+	@echo '  make lint       clang-tidy, cppcheck and the house rules (ci/tidy)'
+	@echo '  make san        the sanitizer builds for the tests; SAN=thread for only one'
+	@echo '  make install    header, libraries, hakmem.pc, hakmem-run; make uninstall'
+	@echo '  make clean      remove $(OUT)'
+	@echo 'Variables (now): CC=$(CC) CXX=$(CXX) CFLAGS=$(CFLAGS) LDFLAGS=$(LDFLAGS) WERROR=$(WERROR)'
+	@echo '  OUT=$(OUT) PREFIX=$(PREFIX) LIBDIR=$(LIBDIR) BINDIR=$(BINDIR) DESTDIR=$(DESTDIR)'
+
+# ---- libraries ------------------------------------------------------------------
+
+# remember(text): the recipe of a file that holds `text` and is written only when that changed.
+define remember
+@mkdir -p $(@D)
+@text='$(subst ','\'',$(1))'; \
+ if [ "$$(cat $@ 2>/dev/null)" != "$$text" ]; then printf '%s\n' "$$text" > $@; fi
+endef
+
+# build_template(variant): how its objects are compiled, and when they are stale; `sources` makes
+# the libraries stale when a source file has come or gone.
+define build_template
+$(OUT)/$(1)/obj/flags: FORCE
+	$$(call remember,$(call cc_of,$(1)) $(call flags_of,$(1)) $(WFLAGS) $$(CFLAGS))
+$(OUT)/$(1)/obj/sources: FORCE
+	$$(call remember,$(SRCS) $$(LDFLAGS))
+
+$(OUT)/$(1)/obj/%.o: src/%.c $(OUT)/$(1)/obj/flags
+	@mkdir -p $$(@D)
+	$(call cc_of,$(1)) $(call flags_of,$(1)) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
+
+-include $(SRCS:src/%.c=$(OUT)/$(1)/obj/%.d)
+endef
+$(foreach variant,$(VARIANTS),$(eval $(call build_template,$(variant))))
+
+# What a library of the variant is made from: the objects of these sources, and the list of sources.
+objs = $(patsubst src/%.c,$(OUT)/$(1)/obj/%.o,$(2)) $(OUT)/$(1)/obj/sources
+
+define make_archive
+@mkdir -p $(@D)
+@rm -f $@
+$(AR) rcs $@ $(filter %.o,$^)
+endef
+
+$(REL)/libhkm.a: $(call objs,release,$(PREFIXED))
+	$(make_archive)
+$(REL)/libhakmem.a: $(call objs,release,$(SRCS))
+	$(make_archive)
+$(DBG)/libhkm-debug.a: $(call objs,debug,$(PREFIXED))
+	$(make_archive)
+
+define san_template
+$(OUT)/san-$(1)/libhkm.a: $(call objs,san-$(1),$(PREFIXED))
+	$$(make_archive)
+endef
+$(foreach name,$(SANITIZERS),$(eval $(call san_template,$(name))))
+
+$(REL)/libhakmem.so.$(ABI): $(call objs,release,$(SRCS)) $(MAP)
+	$(CC) $(SO_LDFLAGS) -Wl,-soname,$(@F) $(CFLAGS) -o $@ $(filter %.o,$^) $(LDFLAGS)
+$(DBG)/libhakmem-debug.so.$(ABI): $(call objs,debug,$(SRCS)) $(MAP)
+	$(CC) $(SO_LDFLAGS) -Wl,-soname,$(@F) $(CFLAGS) -o $@ $(filter %.o,$^) $(LDFLAGS)
+%.so: %.so.$(ABI)
+	ln -sf $(<F) $@
+
+# The static libraries that are installed are one relocatable object each, in which the hidden
+# symbols have become local: names such as pool_take must not meet a program's own.
+$(REL)/dist/libhkm.a: $(call objs,release,$(PREFIXED))
+$(REL)/dist/libhakmem.a: $(call objs,release,$(SRCS))
+$(REL)/dist/libhkm.a $(REL)/dist/libhakmem.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(CC) -r -nostdlib -o $(@:.a=.o) $(filter %.o,$^)
+	$(OBJCOPY) --localize-hidden $(@:.a=.o)
+	$(AR) rcs $@ $(@:.a=.o)
+
+# ---- the sanity programs (which of them, and how they are run: ci/test) -----------
+#
+#   $(OUT)/<variant>/test/unit/NAME   sanity/unit/NAME.c with Criterion and the variant's libhkm
+#   $(OUT)/<variant>/test/api/NAME    sanity/api/NAME.c with the variant's libhkm
+#   $(OUT)/test/plain/NAME, $(OUT)/test/misuse/NAME    with no allocator linked, for LD_PRELOAD
+#
+# A source may ask for more with a comment line `test-flags: -lfoo -static`.  What the compiler
+# says goes to NAME.log (the misuse programs draw warnings on purpose); the program is gone while
+# it does not compile.
+
+TEST_CFLAGS := -Isanity -Wall -Wextra -fno-builtin-malloc -fno-builtin-calloc \
+               -fno-builtin-realloc -fno-builtin-free -pthread
+hkm_of = $(OUT)/$(1)/libhkm$(if $(filter debug,$(1)),-debug).a
+
+# compile_test(command, libraries)
+define compile_test
+@mkdir -p $(@D)
+@rm -f $@
+@echo 'test $@'
+@more=$$(sed -n 's|.*test-flags: *\([^*]*[^* ]\).*|\1|p' $<); \
+ $(1) $(CFLAGS) -MMD -MP -MF $@.d -MT $@ -o $@ $< $(2) $$more > $@.log 2>&1 \
+   || { rm -f $@; cat $@.log; exit 1; }
+endef
+
+define test_template
+$(OUT)/$(1)/test/unit/%: sanity/unit/%.c $(call hkm_of,$(1))
+	$$(call compile_test,$(call cc_of,$(1)) $(filter-out -fPIC,$(call flags_of,$(1))) $(TEST_CFLAGS),$(call hkm_of,$(1)) -lcriterion -ldl -lm)
+$(OUT)/$(1)/test/api/%: sanity/api/%.c $(call hkm_of,$(1))
+	$$(call compile_test,$(call cc_of,$(1)) $(filter-out -fPIC,$(call flags_of,$(1))) $(TEST_CFLAGS),$(call hkm_of,$(1)) -ldl -lm)
+-include $(wildcard $(OUT)/$(1)/test/*/*.d)
+endef
+$(foreach variant,$(VARIANTS),$(eval $(call test_template,$(variant))))
+
+PLAIN_CFLAGS := -O1 -g -D_GNU_SOURCE -Iinclude $(TEST_CFLAGS)
+$(OUT)/test/%: sanity/%.c
+	$(call compile_test,$(CC) -std=c11 $(PLAIN_CFLAGS),-ldl -lm)
+$(OUT)/test/%: sanity/%.cc
+	$(call compile_test,$(CXX) -std=c++17 $(PLAIN_CFLAGS),-ldl -lm)
+-include $(wildcard $(OUT)/test/*/*.d)
+
+# ---- run, test, lint ------------------------------------------------------------
+
+export OUT CC CXX
+# As typed: make would expand the $ in a shell command.
+export RUN_COMMAND := $(value CMD)
+
+run:
+	@ci/setup
+	@$(MAKE) --no-print-directory -s release
+	@ci/run-demo
+
+test:
+	@ci/setup
+	@ci/test
+
+# A file is linted again when it, a header or the configuration changed.
+LINT_OK := $(SRCS:src/%.c=$(OUT)/lint/%.ok)
+$(OUT)/lint/%.ok: src/%.c $(HEADERS) .clang-tidy
+	@mkdir -p $(@D)
+	$(TIDY) --quiet --warnings-as-errors='*' $< -- $(BASE) -DHKM_CHECK=2 2>$@.log || { cat $@.log; exit 1; }
+	@touch $@
+
+$(OUT)/lint/cppcheck.ok: $(SRCS) $(HEADERS) ci/cppcheck.suppress
+	@mkdir -p $(@D)/cppcheck
+	cppcheck --quiet --std=c11 --language=c --error-exitcode=1 --enable=warning,performance,portability \
+	    --suppressions-list=ci/cppcheck.suppress --cppcheck-build-dir=$(@D)/cppcheck \
+	    -Iinclude -Isrc -D_GNU_SOURCE -DHKM_CHECK=2 -D__x86_64__ -D__linux__ -D__GNUC__=12 $(SRCS)
+	@touch $@
+
+# Prerequisites all, so that `make -k lint` reports everything there is.
+lint: $(LINT_OK) $(OUT)/lint/cppcheck.ok house-rules
+house-rules:
+	ci/tidy
+
+# ---- install --------------------------------------------------------------------
+
+# hakmem-run finds the library relative to itself, so that the tree below DESTDIR may move.
+LIB_FROM_BIN = $(shell realpath -m --relative-to='$(BINDIR)' '$(LIBDIR)')
+FILL_IN = sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@LIBDIR@|$(LIBDIR)|g' \
+              -e 's|@LIB_FROM_BIN@|$(LIB_FROM_BIN)|g'
+
+$(REL)/hakmem-run: ci/hakmem-run.in include/hakmem/hakmem.h Makefile
+	@mkdir -p $(@D)
+	@$(FILL_IN) $< > $@ && chmod 755 $@
+
+PUBLIC_HEADERS := $(wildcard include/hakmem/*.h)
+MAN_PAGES      := $(wildcard man/*.[1-8] docs/*.[1-8])
+man_dir         = $(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(1)))
+
+install: release debug $(REL)/dist/libhkm.a $(REL)/dist/libhakmem.a
+	install -d '$(DESTDIR)$(PREFIX)/include/hakmem' '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(BINDIR)'
+	install -m 644 $(PUBLIC_HEADERS) '$(DESTDIR)$(PREFIX)/include/hakmem/'
+	install -m 755 $(REL)/libhakmem.so.$(ABI) '$(DESTDIR)$(LIBDIR)/libhakmem.so.$(VERSION)'
+	ln -sf libhakmem.so.$(VERSION) '$(DESTDIR)$(LIBDIR)/libhakmem.so.$(ABI)'
+	ln -sf libhakmem.so.$(ABI) '$(DESTDIR)$(LIBDIR)/libhakmem.so'
+	install -m 755 $(DBG)/libhakmem-debug.so.$(ABI) '$(DESTDIR)$(LIBDIR)/libhakmem-debug.so.$(VERSION)'
+	ln -sf libhakmem-debug.so.$(VERSION) '$(DESTDIR)$(LIBDIR)/libhakmem-debug.so.$(ABI)'
+	ln -sf libhakmem-debug.so.$(ABI) '$(DESTDIR)$(LIBDIR)/libhakmem-debug.so'
+	install -m 644 $(REL)/dist/libhakmem.a $(REL)/dist/libhkm.a '$(DESTDIR)$(LIBDIR)/'
+	$(FILL_IN) ci/hakmem.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/hakmem.pc'
+	$(FILL_IN) ci/hakmem-run.in > '$(DESTDIR)$(BINDIR)/hakmem-run'
+	chmod 644 '$(DESTDIR)$(LIBDIR)/pkgconfig/hakmem.pc'
+	chmod 755 '$(DESTDIR)$(BINDIR)/hakmem-run'
+	$(foreach page,$(MAN_PAGES),install -D -m 644 $(page) '$(call man_dir,$(page))/$(notdir $(page))' &&) true
+
+uninstall:
+	rm -f $(foreach h,$(PUBLIC_HEADERS),'$(DESTDIR)$(PREFIX)/include/hakmem/$(notdir $(h))')
+	rm -f '$(DESTDIR)$(LIBDIR)'/libhakmem.so* '$(DESTDIR)$(LIBDIR)'/libhakmem-debug.so*
+	rm -f '$(DESTDIR)$(LIBDIR)/libhakmem.a' '$(DESTDIR)$(LIBDIR)/libhkm.a'
+	rm -f '$(DESTDIR)$(LIBDIR)/pkgconfig/hakmem.pc' '$(DESTDIR)$(BINDIR)/hakmem-run'
+	rm -f $(foreach page,$(MAN_PAGES),'$(call man_dir,$(page))/$(notdir $(page))')
+	-rmdir --ignore-fail-on-non-empty '$(DESTDIR)$(PREFIX)/include/hakmem'
+
+clean:
+	rm -rf '$(OUT)'

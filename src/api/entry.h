@@ -1,0 +1,114 @@
+/* entry.h -- the entry points' common bodies, inlined into both sets of names (hkm.c, override.c).
+ * Purpose     a fast path that either ends in a magazine or falls into one cold call.
+ */
+#ifndef HKM_API_ENTRY_H
+#define HKM_API_ENTRY_H
+
+#include <errno.h>
+
+#include "core/alloc.h"
+#include "core/front.h"
+#include "hakmem/hakmem.h"
+
+HKM_INLINE void *entry_malloc(size_t bytes) {
+    void *block;
+    if (likely(bytes <= FAST_BYTES_MAX))
+        block = front_pop(front_magazine(sizeclass_fast[(bytes + 15) >> 4]));
+    else if (bytes <= SMALL_BYTES_MAX)
+        block = front_pop(front_magazine((size_t)sizeclass_of_medium(bytes) << MAGAZINE_SHIFT));
+    else
+        block = NULL;
+    return likely(block != NULL) ? block : alloc_slow(bytes);
+}
+
+HKM_INLINE void entry_free(void *block) {
+    if (unlikely(!front_push(block)))
+        alloc_free_slow("free", block);
+}
+
+HKM_INLINE void entry_free_sized(void *block, size_t bytes) {
+    uintptr_t back = arena.last - (uintptr_t)block;
+    bool fits = bytes <= FAST_BYTES_MAX && back < arena.bytes &&
+                atomic_get(&arena.class_map[back >> SLOT_SHIFT], relaxed) ==
+                    sizeclass_fast[(bytes + 15) >> 4];
+    if (unlikely(!fits))
+        alloc_check_size("free_sized", block, bytes);
+    if (unlikely(!front_push(block)))
+        alloc_free_slow("free_sized", block);
+}
+
+HKM_INLINE void *entry_calloc(size_t count, size_t bytes) {
+    size_t total;
+    if (unlikely(__builtin_mul_overflow(count, bytes, &total)))
+        return alloc_out_of_memory();
+    return alloc_zeroed(total);
+}
+
+HKM_INLINE void *entry_realloc(void *block, size_t bytes) {
+    if (block == NULL)
+        return entry_malloc(bytes);
+    if (bytes == 0) {
+        entry_free(block);
+        return NULL;
+    }
+    return alloc_resize(block, bytes);
+}
+
+HKM_INLINE void *entry_reallocarray(void *block, size_t count, size_t bytes) {
+    size_t total;
+    if (unlikely(__builtin_mul_overflow(count, bytes, &total)))
+        return alloc_out_of_memory();
+    return entry_realloc(block, total);
+}
+
+HKM_INLINE void *entry_aligned_alloc(size_t alignment, size_t bytes) {
+    if (unlikely(!is_power_of_two(alignment))) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return alloc_aligned(alignment, bytes);
+}
+
+HKM_INLINE void *entry_memalign(size_t alignment, size_t bytes) {
+    size_t power = BLOCK_ALIGN;
+    while (power < alignment) {
+        power <<= 1;
+        if (power == 0) {
+            errno = EINVAL;
+            return NULL;
+        }
+    }
+    return alloc_aligned(power, bytes);
+}
+
+HKM_INLINE int entry_posix_memalign(void **out, size_t alignment, size_t bytes) {
+    if (!is_power_of_two(alignment) || alignment % sizeof(void *) != 0)
+        return EINVAL;
+    int saved = errno;
+    void *block = alloc_aligned(alignment, bytes);
+    errno = saved;
+    if (block == NULL)
+        return ENOMEM;
+    *out = block;
+    return 0;
+}
+
+HKM_INLINE void *entry_pvalloc(size_t bytes) {
+    size_t page = os_page_bytes();
+    if (bytes > PTRDIFF_MAX)
+        return alloc_out_of_memory();
+    return alloc_aligned(page, bytes == 0 ? page : round_up(bytes, page));
+}
+
+HKM_INLINE void entry_free_aligned_sized(void *block, size_t bytes) {
+    if (block != NULL && arena_contains(block) && bytes > alloc_usable("free_aligned_sized", block))
+        alloc_check_size("free_aligned_sized", block, bytes);
+    if (unlikely(!front_push(block)))
+        alloc_free_slow("free_aligned_sized", block);
+}
+
+HKM_INLINE size_t entry_usable_size(const void *block) {
+    return block == NULL ? 0 : alloc_usable("usable_size", block);
+}
+
+#endif

@@ -1,0 +1,44 @@
+/* atomic.h -- the one door to atomic operations.
+ * Purpose     every atomic access in the tree is one of these words with its order spelled out,
+ *             so that the same source can run under a schedule explorer. Nothing else includes
+ *             <stdatomic.h>.
+ * Ordering    no fences (ThreadSanitizer can not see them), and no seq_cst: each release names
+ *             its acquire where it stands.
+ */
+#ifndef HKM_BASE_ATOMIC_H
+#define HKM_BASE_ATOMIC_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define ATOMIC(T) _Atomic(T)
+#define atomic_get(p, order) atomic_load_explicit((p), memory_order_##order)
+#define atomic_put(p, v, order) atomic_store_explicit((p), (v), memory_order_##order)
+#define atomic_swap(p, v, order) atomic_exchange_explicit((p), (v), memory_order_##order)
+#define atomic_add(p, v, order) atomic_fetch_add_explicit((p), (v), memory_order_##order)
+#define atomic_sub(p, v, order) atomic_fetch_sub_explicit((p), (v), memory_order_##order)
+#define atomic_or(p, v, order) atomic_fetch_or_explicit((p), (v), memory_order_##order)
+#define atomic_and(p, v, order) atomic_fetch_and_explicit((p), (v), memory_order_##order)
+
+/* Compare and swap; on failure *expected holds what was found. May not fail spuriously. */
+#define atomic_cas(p, expected, desired, success, failure)                                        \
+    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_##success,   \
+                                            memory_order_##failure)
+#define atomic_cas_weak(p, expected, desired, success, failure)                                   \
+    atomic_compare_exchange_weak_explicit((p), (expected), (desired), memory_order_##success,     \
+                                          memory_order_##failure)
+
+/* A counter with one writer at a time: readers may look at any moment, nobody pays for a
+ * read-modify-write. */
+#define counter_add(p, n) atomic_put((p), atomic_get((p), relaxed) + (n), relaxed)
+
+#if defined(__x86_64__)
+#define cpu_pause() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define cpu_pause() __asm__ volatile("yield")
+#else
+#define cpu_pause() ((void)0)
+#endif
+
+#endif

@@ -1,0 +1,57 @@
+/* config.h -- every constant that shapes the allocator, and the compiler's words for it.
+ * Purpose     one place for the numbers; the relations between them are asserted here.
+ *             HKM_CHECK (0 release, 1 and 2 debug) is read here and nowhere else: code says
+ *             `if (HKM_CHECK_LEVEL >= 1)`, so that every build compiles every line.
+ */
+#ifndef HKM_BASE_CONFIG_H
+#define HKM_BASE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef HKM_CHECK
+#define HKM_CHECK 0
+#endif
+enum { HKM_CHECK_LEVEL = HKM_CHECK };
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define HKM_COLD __attribute__((noinline, cold))
+#define HKM_NOINLINE __attribute__((noinline))
+#define HKM_INLINE static inline __attribute__((always_inline))
+#define HKM_PUBLIC __attribute__((visibility("default")))
+
+#define KIB(n) ((size_t)(n) << 10)
+#define MIB(n) ((size_t)(n) << 20)
+#define GIB(n) ((size_t)(n) << 30)
+
+/* ---- slots and SuperSlabs ---- */
+#define SLOT_SHIFT 16
+#define SLOT_BYTES ((size_t)1 << SLOT_SHIFT)
+#define SUPERSLAB_SHIFT 21
+#define SUPERSLAB_BYTES ((size_t)1 << SUPERSLAB_SHIFT)
+#define SUPERSLAB_SLOTS 32u
+_Static_assert(SUPERSLAB_BYTES == SUPERSLAB_SLOTS * SLOT_BYTES, "a SuperSlab is 32 slots");
+
+/* ---- size classes: 1..8 in steps of 16 bytes, then 8 to a doubling, up to 256 KiB ---- */
+#define BLOCK_ALIGN ((size_t)16)
+#define CLASS_COUNT 97u   /* classes 1..96; 0 stands for "no class" */
+#define CLASS_LARGE_HEAD 97u /* class map only: first slot of a large block's run */
+#define CLASS_LARGE_TAIL 98u /* class map only: any other slot of that run */
+#define CLASS_MAP_VALUES 99u
+#define SMALL_BYTES_MAX KIB(256)
+#define SLOT_BLOCKS_MAX 4096u
+
+/* ---- the arena ---- */
+#define ARENA_BYTES_MAX GIB(1024)
+#define ARENA_BYTES_MIN MIB(8)
+#define ARENA_SUPERSLABS_MAX (ARENA_BYTES_MAX >> SUPERSLAB_SHIFT)
+#define META_CHUNK_SLOTS 1024u /* metadata is committed for 64 MiB of data at a time */
+
+/* ---- front caches ---- */
+#define MAGAZINE_ENTRIES_MAX 1024u
+#define PACKET_BLOCKS 62u
+#define HEAPS_MAX 16384u
+
+#endif

@@ -1,0 +1,268 @@
+/* alloc.c -- the slow paths of the entry points; see alloc.h.
+ * Invariants  F1 (front.h): every way out of here with a small block sets its live byte, every way in
+ *             clears it.
+ */
+#include "core/alloc.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/decay.h"
+#include "core/foreign.h"
+#include "core/front.h"
+#include "core/large.h"
+#include "core/life.h"
+#include "core/report.h"
+
+#define KEEP_LARGE_BYTES (SMALL_BYTES_MAX / 2) /* a large block that shrinks stays one down to here */
+
+void *alloc_out_of_memory(void) {
+    errno = ENOMEM;
+    return NULL;
+}
+
+/* ---- allocate ---- */
+
+static void *take(unsigned class, struct heap *heap) {
+    void *block;
+    if (heap != NULL && heap_enter(heap)) {
+        block = heap_fill(heap, class);
+        heap_leave(heap);
+        return block;
+    }
+    heap = heap_borrow();
+    if (heap == NULL)
+        return NULL;
+    block = heap_take_one(heap, class);
+    heap_leave(heap);
+    return block;
+}
+
+static void *alloc_class(unsigned class) {
+    if (!life_ready())
+        return alloc_out_of_memory();
+    struct heap *heap = life_heap();
+    void *block = take(class, heap);
+    if (unlikely(block == NULL)) {
+        decay_for_space(heap);
+        block = take(class, heap);
+        if (block == NULL)
+            return alloc_out_of_memory();
+    }
+    atomic_put(arena_live_byte(class, block), arena_live_mark(block), relaxed);
+    decay_tick(heap);
+    return block;
+}
+
+static void *alloc_large(size_t bytes, size_t alignment, bool *clean) {
+    if (bytes > PTRDIFF_MAX || !life_ready())
+        return alloc_out_of_memory();
+    struct heap *heap = life_heap();
+    bool cached;
+    void *block = large_alloc(bytes, alignment, clean, &cached);
+    if (unlikely(block == NULL)) {
+        decay_for_space(heap);
+        block = large_alloc(bytes, alignment, clean, &cached);
+        if (block == NULL)
+            return alloc_out_of_memory();
+    }
+    if (heap != NULL) {
+        counter_add(&heap->stats.large_allocs, 1);
+        counter_add(&heap->stats.large_hits, cached);
+    }
+    decay_tick(heap);
+    return block;
+}
+
+HKM_NOINLINE void *alloc_slow(size_t bytes) {
+    bool clean;
+    if (bytes <= SMALL_BYTES_MAX)
+        return alloc_class(sizeclass_of(bytes));
+    return alloc_large(bytes, SLOT_BYTES, &clean);
+}
+
+static void *alloc_any(size_t bytes) {
+    if (bytes <= SMALL_BYTES_MAX) {
+        void *block = front_pop(front_magazine(sizeclass_of(bytes) << MAGAZINE_SHIFT));
+        if (likely(block != NULL))
+            return block;
+    }
+    return alloc_slow(bytes);
+}
+
+void *alloc_zeroed(size_t bytes) {
+    bool clean = false;
+    void *block = bytes <= SMALL_BYTES_MAX ? alloc_any(bytes)
+                                           : alloc_large(bytes, SLOT_BYTES, &clean);
+    if (block != NULL && !clean)
+        memset(block, 0, bytes);
+    return block;
+}
+
+void *alloc_aligned(size_t alignment, size_t bytes) {
+    if (alignment <= BLOCK_ALIGN)
+        return alloc_any(bytes);
+    unsigned class = sizeclass_of_aligned(bytes, alignment);
+    if (class != 0) {
+        void *block = front_pop(front_magazine((size_t)class << MAGAZINE_SHIFT));
+        return block != NULL ? block : alloc_class(class);
+    }
+    bool clean;
+    return alloc_large(bytes, alignment < SLOT_BYTES ? SLOT_BYTES : alignment, &clean);
+}
+
+size_t alloc_good_size(size_t bytes) {
+    if (bytes > PTRDIFF_MAX)
+        return 0;
+    return bytes <= SMALL_BYTES_MAX ? sizeclass_bytes(sizeclass_of(bytes))
+                                    : round_up(bytes, os_page_bytes());
+}
+
+/* ---- what a pointer is ---- */
+
+/* The class of a live block, CLASS_LARGE_HEAD for a large one, 0 for any other pointer. */
+static unsigned live_class(const void *pointer) {
+    unsigned class = arena_class_of_slot(arena_slot_of(pointer));
+    if (class == 0)
+        return 0;
+    if (class < CLASS_COUNT) {
+        live_byte *live = arena_live_byte(class, pointer);
+        return atomic_get(live, relaxed) == arena_live_mark(pointer) ? class : 0;
+    }
+    const struct slot *slot = slot_at(arena_slot_of(pointer));
+    return class == CLASS_LARGE_HEAD && slot->start == pointer && slot_state(slot) == SLOT_LARGE
+               ? CLASS_LARGE_HEAD
+               : 0;
+}
+
+static size_t bytes_of(unsigned class, const void *block) {
+    return class < CLASS_COUNT ? sizeclass_bytes(class)
+                               : slot_at(arena_slot_of(block))->large_bytes;
+}
+
+size_t alloc_usable(const char *call, const void *block) {
+    if (!arena_contains(block))
+        return foreign_usable_size(block);
+    unsigned class = live_class(block);
+    if (class == 0)
+        report_misuse(call, block);
+    return bytes_of(class, block);
+}
+
+bool alloc_owns(const void *pointer) {
+    if (!arena_contains(pointer))
+        return false;
+    unsigned class = arena_class_of_slot(arena_slot_of(pointer));
+    const char *p = pointer;
+    if (class == 0)
+        return false;
+    if (class >= CLASS_LARGE_HEAD) {
+        const struct slot *slot = large_run_of(pointer);
+        return slot_state(slot) == SLOT_LARGE && p < slot->start + slot->large_bytes;
+    }
+    const struct slot *slot = slot_of_block(class, pointer);
+    if (p < slot->start)
+        return false;
+    size_t index = (size_t)(p - slot->start) / sizeclass_bytes(class);
+    return index < slot->capacity &&
+           live_class(slot->start + index * sizeclass_bytes(class)) == class;
+}
+
+/* ---- free ---- */
+
+static void free_small(unsigned class, void *block) {
+    atomic_put(arena_live_byte(class, block), 0, relaxed);
+    struct heap *heap = life_heap();
+    if (heap != NULL && heap_enter(heap)) {
+        heap_flush(heap, class, block);
+        heap_leave(heap);
+    } else {
+        heap_free_borrowed(class, block);
+    }
+    decay_tick(heap);
+}
+
+HKM_NOINLINE void alloc_free_slow(const char *call, void *block) {
+    if (block == NULL)
+        return;
+    if (!arena_contains(block)) {
+        foreign_free(call, block);
+        return;
+    }
+    unsigned class = live_class(block);
+    if (class == 0)
+        report_misuse(call, block);
+    if (class < CLASS_COUNT) {
+        free_small(class, block);
+        return;
+    }
+    if (!large_free(slot_at(arena_slot_of(block))))
+        report_misuse(call, block);
+    decay_tick(life_heap_if_any());
+}
+
+void alloc_check_size(const char *call, const void *block, size_t bytes) {
+    if (block == NULL || !arena_contains(block))
+        return;
+    size_t has = alloc_usable(call, block);
+    /* realloc leaves a block that shrinks by less than half where it is */
+    if (bytes > has || (bytes < has / 2 && alloc_good_size(bytes) != has))
+        report_size(call, block, has, bytes);
+}
+
+/* ---- resize ---- */
+
+static void *resize_by_copy(void *block, size_t old, size_t bytes) {
+    void *to = alloc_any(bytes);
+    if (to == NULL)
+        return NULL;
+    memcpy(to, block, old < bytes ? old : bytes);
+    if (!front_push(block))
+        alloc_free_slow("realloc", block);
+    return to;
+}
+
+static void *resize_large(void *block, size_t bytes) {
+    struct slot *slot = slot_at(arena_slot_of(block));
+    if (bytes <= KEEP_LARGE_BYTES)
+        return resize_by_copy(block, slot->large_bytes, bytes);
+    if (bytes > PTRDIFF_MAX)
+        return alloc_out_of_memory();
+    if (large_resize(slot, bytes))
+        return block;
+    void *to = large_move(slot, bytes);
+    if (to == NULL) {
+        decay_for_space(life_heap_if_any());
+        to = large_move(slot, bytes);
+    }
+    return to != NULL ? to : alloc_out_of_memory();
+}
+
+void *alloc_resize(void *block, size_t bytes) {
+    if (!arena_contains(block))
+        return foreign_realloc(block, bytes);
+    unsigned class = live_class(block);
+    if (class == 0)
+        report_misuse("realloc", block);
+    if (class == CLASS_LARGE_HEAD) {
+        void *to = resize_large(block, bytes);
+        decay_tick(life_heap_if_any());
+        return to;
+    }
+    size_t old = sizeclass_bytes(class);
+    if (bytes <= old && bytes >= old / 2)
+        return block;
+    return resize_by_copy(block, old, bytes);
+}
+
+bool alloc_expand(void *block, size_t bytes) {
+    if (!arena_contains(block))
+        return bytes <= foreign_usable_size(block);
+    unsigned class = live_class(block);
+    if (class == 0)
+        report_misuse("expand", block);
+    if (bytes <= bytes_of(class, block))
+        return true;
+    return class == CLASS_LARGE_HEAD && bytes <= PTRDIFF_MAX &&
+           large_resize(slot_at(arena_slot_of(block)), bytes);
+}

@@ -1,0 +1,170 @@
+/* arena.c -- reserving and committing; see arena.h for the map of the range.
+ * Locking     lock-free: a commit is idempotent, so that two threads may do the same one.
+ * Ordering    release when a chunk's bit is set pairs with acquire when it is tested.
+ */
+#include "core/arena.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/bitset.h"
+#include "core/slot.h"
+#include "core/superslab.h"
+
+struct arena arena;
+
+enum { PAIR_SUPERSLABS, PAIR_BITMAPS, PAIR_SLOTS, PAIR_CLASSES, PAIRS };
+
+/* Bytes that each side of a pair holds for one slot. */
+static const struct {
+    size_t down, up;
+} per_slot[PAIRS] = {
+    [PAIR_SUPERSLABS] = {sizeof(struct superslab) / SUPERSLAB_SLOTS, SLOT_BYTES >> 4},
+    [PAIR_BITMAPS] = {SLOT_BLOCKS_MAX / 8, SLOT_BYTES >> 5},
+    [PAIR_SLOTS] = {sizeof(struct slot), SLOT_BYTES >> 7},
+    [PAIR_CLASSES] = {sizeof(class_entry), 0}, /* its upper side is the SuperSlabs */
+};
+
+#define GUARD_BYTES KIB(64)
+#define METADATA_STEP KIB(256)
+
+static char *origins[PAIRS];
+static bitset_word chunks_committed[ARENA_BYTES_MAX / SLOT_BYTES / META_CHUNK_SLOTS / 64 + 1];
+static ATOMIC(size_t) maps_bytes;
+
+static size_t metadata_bytes;
+static ATOMIC(size_t) metadata_used;
+static ATOMIC(size_t) metadata_committed;
+
+static size_t metadata_reserve(size_t data_bytes) {
+    size_t bytes = data_bytes / 32;
+    return bytes < MIB(4) ? MIB(4) : bytes;
+}
+
+/* Cuts a mapping of sufficient length; returns its length when start is NULL. */
+static size_t lay_out(char *start, size_t data_bytes) {
+    size_t slots = data_bytes >> SLOT_SHIFT;
+    size_t at = 0;
+    for (int i = 0; i < PAIRS; i++) {
+        if (i == PAIR_CLASSES) {
+            arena.metadata = start + (start == NULL ? 0 : at);
+            metadata_bytes = metadata_reserve(data_bytes);
+            at += metadata_bytes + GUARD_BYTES;
+        }
+        at += round_up(slots * per_slot[i].down, GUARD_BYTES);
+        if (i == PAIR_CLASSES) /* the data's base is aligned, whatever the mapping's is */
+            at = start == NULL ? at + SUPERSLAB_BYTES
+                               : round_up((uintptr_t)start + at, SUPERSLAB_BYTES) - (uintptr_t)start;
+        origins[i] = start == NULL ? NULL : start + at;
+        at += i == PAIR_CLASSES ? data_bytes : slots * per_slot[i].up;
+        at = round_up(at, GUARD_BYTES) + GUARD_BYTES;
+    }
+    return at;
+}
+
+static int commit(char *from, char *to) {
+    size_t page = os_page_bytes();
+    uintptr_t start = round_down((uintptr_t)from, page);
+    uintptr_t end = round_up((uintptr_t)to, page);
+    if (start == end)
+        return 0;
+    return os_commit((void *)start, end - start);
+}
+
+/* Commits one chunk of every map; chunk 0 together with the first SuperSlab. */
+static int commit_chunk(size_t chunk) {
+    size_t first = chunk * META_CHUNK_SLOTS;
+    size_t end = first + META_CHUNK_SLOTS;
+    if (end > arena.slot_count)
+        end = arena.slot_count;
+    for (int i = 0; i < PAIRS; i++) {
+        char *low = origins[i] - end * per_slot[i].down;
+        char *high = origins[i] + end * per_slot[i].up;
+        int error;
+        if (chunk == 0) {
+            error = commit(low, i == PAIR_CLASSES ? high + SUPERSLAB_BYTES : high);
+        } else {
+            error = commit(low, origins[i] - first * per_slot[i].down);
+            if (error == 0 && per_slot[i].up != 0)
+                error = commit(origins[i] + first * per_slot[i].up, high);
+        }
+        if (error != 0)
+            return error;
+        atomic_add(&maps_bytes, (end - first) * (per_slot[i].down + per_slot[i].up), relaxed);
+    }
+    return 0;
+}
+
+int arena_init(size_t bytes_max) {
+    size_t bytes = bytes_max > ARENA_BYTES_MAX ? ARENA_BYTES_MAX : bytes_max;
+    bytes = round_down(bytes, SUPERSLAB_BYTES);
+    char *start = NULL;
+    size_t total = 0;
+    for (; bytes >= ARENA_BYTES_MIN; bytes = round_down(bytes / 2, SUPERSLAB_BYTES)) {
+        total = lay_out(NULL, bytes);
+        start = os_reserve(total);
+        if (start != NULL)
+            break;
+    }
+    if (start == NULL)
+        return ENOMEM;
+    (void)lay_out(start, bytes);
+    arena.base = (uintptr_t)origins[PAIR_CLASSES];
+    arena.last = arena.base + bytes - 1;
+    arena.slot_count = (uint32_t)(bytes >> SLOT_SHIFT);
+    arena.superslab_count = (uint32_t)(bytes >> SUPERSLAB_SHIFT);
+    arena.slots = (struct slot *)(void *)origins[PAIR_SLOTS];
+    arena.superslabs = (struct superslab *)(void *)origins[PAIR_SUPERSLABS];
+    arena.bitmaps = (uint64_t *)(void *)origins[PAIR_BITMAPS];
+    arena.class_map = (class_entry *)(void *)origins[PAIR_CLASSES] - arena.slot_count;
+    arena.live[4] = (uintptr_t)origins[PAIR_SUPERSLABS] - (arena.base >> 4);
+    arena.live[5] = (uintptr_t)origins[PAIR_BITMAPS] - (arena.base >> 5);
+    arena.live[7] = (uintptr_t)origins[PAIR_SLOTS] - (arena.base >> 7);
+    int error = commit_chunk(0);
+    if (error != 0) {
+        memset(&arena, 0, sizeof arena);
+        os_unreserve(start, total);
+        return error;
+    }
+    bitset_give(chunks_committed, 0);
+    superslab_init();
+    arena.bytes = bytes;
+    return 0;
+}
+
+int arena_commit_maps(size_t first, size_t count) {
+    size_t end = (first + count + META_CHUNK_SLOTS - 1) / META_CHUNK_SLOTS;
+    for (size_t chunk = first / META_CHUNK_SLOTS; chunk < end; chunk++) {
+        if ((atomic_get(&chunks_committed[chunk >> 6], acquire) & bitset_bit(chunk)) != 0)
+            continue;
+        int error = commit_chunk(chunk);
+        if (error != 0)
+            return error;
+        bitset_give(chunks_committed, chunk);
+    }
+    return 0;
+}
+
+void *arena_take_metadata(size_t bytes) {
+    bytes = round_up(bytes, 64);
+    size_t at = atomic_get(&metadata_used, relaxed);
+    do {
+        if (bytes > metadata_bytes || at > metadata_bytes - bytes)
+            return NULL;
+        size_t have = atomic_get(&metadata_committed, acquire);
+        while (have < at + bytes) {
+            size_t want = round_up(at + bytes, METADATA_STEP);
+            if (want > metadata_bytes)
+                want = metadata_bytes;
+            if (commit(arena.metadata + have, arena.metadata + want) != 0)
+                return NULL;
+            if (atomic_cas(&metadata_committed, &have, want, release, acquire))
+                have = want;
+        }
+    } while (!atomic_cas_weak(&metadata_used, &at, at + bytes, relaxed, relaxed));
+    return arena.metadata + at;
+}
+
+size_t arena_metadata_bytes(void) {
+    return atomic_get(&maps_bytes, relaxed) + atomic_get(&metadata_committed, relaxed);
+}

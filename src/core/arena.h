@@ -1,0 +1,93 @@
+/* arena.h -- the one reserved range of addresses, and the maps that describe it.
+ * Purpose     reserves the range, commits it piece by piece, and says in O(1) what an address is:
+ *             class_map[slot] -> class, live map -> is this the start of a live block, slot record,
+ *             SuperSlab record. Hands out memory for heaps and packets. Only the arena (and the
+ *             SuperSlabs through it) asks the OS for memory.
+ *
+ *     Everything lies in one mapping. Each of the four pairs grows from its origin both ways, so
+ *     that the first piece of both is committed by a single call; no map is inside user data.
+ *
+ *       [ SuperSlab records <-|-> live map, 16-byte granules  ]
+ *       [ block bitmaps     <-|-> live map, 32-byte granules  ]
+ *       [ slot records      <-|-> live map, 128-byte granules ]
+ *       [ metadata (heaps, packets) ->                        ]
+ *       [ class map         <-|-> SuperSlabs                  ]
+ *
+ *     The class map is looked up from the end of the range: entry (arena.last - p) >> 16. Slot 0 is
+ *     never used: it keeps user data 64 KiB away from the class map, and lets 0 mean "none".
+ *
+ * Live map    one byte a granule. 0: no live block starts in it. Otherwise it is
+ *             0x80 | (address & 0x7f) of the one block that does (C4 in sizeclass.h), so that one
+ *             comparison tells a live block's start from any other address, misaligned ones too.
+ * Invariants  A1. a slot's records and maps are committed before its SuperSlab is taken
+ *             A2. class_map[s] == 0 for every slot that is in no run
+ *             A3. the live byte of a granule is 0 wherever no live block starts
+ *             A4. a committed range is never decommitted
+ * Ownership   struct arena never changes after arena_init. Class map and live bytes are written by
+ *             whoever holds the slot or the block, and read by anyone.
+ * Ordering    a block's class and live byte reach another thread by the same way as its address.
+ */
+#ifndef HKM_CORE_ARENA_H
+#define HKM_CORE_ARENA_H
+
+#include "core/sizeclass.h"
+#include "os/os.h"
+
+struct slot;
+struct superslab;
+
+typedef ATOMIC(uint8_t) live_byte;
+typedef ATOMIC(uint16_t) class_entry;
+
+struct arena {
+    uintptr_t last;         /* address of the last byte of the range */
+    size_t bytes;           /* length of the range; 0 before arena_init */
+    class_entry *class_map; /* entry of the last slot; values are class << MAGAZINE_SHIFT */
+    uintptr_t base;         /* first byte, aligned to SUPERSLAB_BYTES */
+    struct slot *slots;     /* record of slot s is slots[-1 - s] */
+    struct superslab *superslabs; /* record of SuperSlab i is superslabs[-1 - i] */
+    uint64_t *bitmaps;      /* bitmap of slot s ends at bitmaps - 64 * s */
+    char *metadata;         /* start of the heaps and packets */
+    uintptr_t live[8];      /* live byte of p with granule 1 << g: live[g] + (p >> g) */
+    uint32_t slot_count;
+    uint32_t superslab_count;
+};
+
+extern struct arena arena;
+
+/* Reserves the range: at most `bytes_max`, or by halves as much as the limits allow. Returns 0 or an
+ * errno value; not to be called twice at once, nor again after it returned 0. */
+int arena_init(size_t bytes_max);
+
+/* Commits what describes slots [first, first + count). Returns 0 or an errno value. */
+int arena_commit_maps(size_t first, size_t count);
+
+/* Memory for metadata: zeroed, aligned to 64 bytes, never given back. NULL when there is none. */
+void *arena_take_metadata(size_t bytes);
+/* Bytes of maps, records and metadata that are committed. */
+size_t arena_metadata_bytes(void);
+
+HKM_INLINE bool arena_contains(const void *p) {
+    return arena.last - (uintptr_t)p < arena.bytes;
+}
+/* Number of the slot that an address of the range lies in. */
+HKM_INLINE uint32_t arena_slot_of(const void *p) {
+    return (uint32_t)(((uintptr_t)p - arena.base) >> SLOT_SHIFT);
+}
+HKM_INLINE char *arena_slot_start(uint32_t slot) {
+    return (char *)(arena.base + ((uintptr_t)slot << SLOT_SHIFT));
+}
+HKM_INLINE class_entry *arena_class_entry(uint32_t slot) {
+    return &arena.class_map[arena.slot_count - 1 - slot];
+}
+HKM_INLINE unsigned arena_class_of_slot(uint32_t slot) {
+    return atomic_get(arena_class_entry(slot), relaxed) >> MAGAZINE_SHIFT;
+}
+HKM_INLINE live_byte *arena_live_byte(unsigned class, const void *p) {
+    unsigned granule = sizeclass_table[class].live_shift;
+    return (live_byte *)(arena.live[granule] + ((uintptr_t)p >> granule));
+}
+/* What the live byte of a live block's start holds. */
+HKM_INLINE uint8_t arena_live_mark(const void *p) { return (uint8_t)((uintptr_t)p | 0x80); }
+
+#endif

@@ -1,0 +1,71 @@
+/* decay.c -- the clock's hand: see decay.h. */
+#include "core/decay.h"
+
+#include "core/large.h"
+#include "core/options.h"
+#include "core/pool.h"
+#include "core/superslab.h"
+
+#define ALARM_BYTES KIB(256) /* idle dirty memory from which on a heap is armed */
+#define ALARM_MS 16u         /* at most so often */
+
+static ATOMIC(uint32_t) last_ms;
+
+/* Other heaps' inboxes and EMPTY runs, where their owners are not at it themselves. */
+static void tidy_others(const struct heap *mine) {
+    for (uint32_t i = 0; i < heap_count(); i++) {
+        struct heap *heap = heap_by_number(i);
+        if (heap == NULL || heap == mine || atomic_get(&heap->state, relaxed) == HEAP_LOST ||
+            !heap_try_enter(heap))
+            continue;
+        heap_collect(heap);
+        heap_leave(heap);
+    }
+}
+
+static void drain(struct heap *heap, bool all) {
+    if (heap != NULL && heap_enter(heap)) {
+        heap_drain(heap, all);
+        heap_leave(heap);
+    }
+}
+
+static size_t run(const struct heap *heap, uint32_t now_ms, uint32_t age_ms) {
+    tidy_others(heap);
+    large_decay(now_ms, age_ms);
+    pool_decay(now_ms, age_ms);
+    return superslab_purge(now_ms, age_ms);
+}
+
+/* True for one caller when `step` ms have passed since it was last true. */
+static bool is_due(uint32_t now_ms, uint32_t step) {
+    uint32_t last = atomic_get(&last_ms, relaxed);
+    return now_ms - last >= step && atomic_cas(&last_ms, &last, now_ms, relaxed, relaxed);
+}
+
+void decay_tick(struct heap *heap) {
+    uint32_t now = os_clock_ms();
+    uint32_t delay = (uint32_t)options.purge_delay_ms;
+    bool over = superslab_warm_count() > options.lru_superslabs;
+    if (heap != NULL && now - heap->drain_ms >= options.drain_interval) {
+        heap->drain_ms = now;
+        drain(heap, options.drain_interval == 0);
+    }
+    if (is_due(now, delay / 8) || over)
+        (void)run(heap, now, over ? 0 : delay);
+    if (heap != NULL && now - heap->armed_ms >= ALARM_MS &&
+        superslab_idle_dirty() + large_cached_bytes() >= ALARM_BYTES)
+        heap_arm(heap, now);
+}
+
+size_t decay_all(struct heap *heap) {
+    drain(heap, true);
+    return run(heap, os_clock_ms(), 0);
+}
+
+void decay_for_space(struct heap *heap) {
+    drain(heap, true);
+    tidy_others(heap);
+    large_decay(os_clock_ms(), 0);
+    pool_decay(os_clock_ms(), 0);
+}

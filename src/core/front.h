@@ -1,0 +1,50 @@
+/* front.h -- the fast paths: popping and pushing a magazine. One screen, a straight line.
+ * Invariants  F1. a block leaves a magazine with its live byte set to its mark, and enters it with
+ *                 the byte 0: so a free of anything but a live block's start fails front_push
+ * Ordering    the release of `top` in front_push keeps, for a child forked at any moment, the
+ *             entries below top valid (heap_after_fork).
+ */
+#ifndef HKM_CORE_FRONT_H
+#define HKM_CORE_FRONT_H
+
+#include "core/heap.h"
+
+HKM_INLINE struct magazine *front_magazine(size_t offset) {
+    return (struct magazine *)(void *)((char *)heap_mine + offset);
+}
+
+HKM_INLINE live_byte *front_live_byte(const struct magazine *m, const void *block) {
+    return (live_byte *)(m->live + ((uintptr_t)block >> m->live_shift));
+}
+
+/* A block of the magazine's class, now live; NULL when the slow path must be taken. */
+HKM_INLINE void *front_pop(struct magazine *m) {
+    void **top = atomic_get(&m->top, relaxed);
+    if (unlikely(top <= m->floor))
+        return NULL;
+    void *block = top[-1];
+    atomic_put(&m->top, top - 1, relaxed);
+    atomic_put(front_live_byte(m, block), arena_live_mark(block), relaxed);
+    return block;
+}
+
+/* Takes a live block of a class back; false when the slow path must be taken (which also finds out
+ * what else the pointer can be). */
+HKM_INLINE bool front_push(void *block) {
+    uintptr_t back = arena.last - (uintptr_t)block;
+    if (unlikely(back >= arena.bytes))
+        return false;
+    struct magazine *m = front_magazine(atomic_get(&arena.class_map[back >> SLOT_SHIFT], relaxed));
+    void **top = atomic_get(&m->top, relaxed);
+    if (unlikely(top >= m->limit))
+        return false;
+    live_byte *live = front_live_byte(m, block);
+    if (unlikely(atomic_get(live, relaxed) != arena_live_mark(block)))
+        return false;
+    atomic_put(live, 0, relaxed);
+    *top = block;
+    atomic_put(&m->top, top + 1, release);
+    return true;
+}
+
+#endif

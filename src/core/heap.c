@@ -1,0 +1,551 @@
+/* heap.c -- fill, flush, drain, and the way of blocks between heaps; see heap.h. */
+#include "core/heap.h"
+
+#include <string.h>
+
+#include "base/bitset.h"
+#include "base/require.h"
+#include "core/options.h"
+#include "core/pool.h"
+#include "core/superslab.h"
+
+#define CACHE_BYTES_SMALL KIB(64)    /* a magazine's share, up to 1 KiB blocks */
+#define CACHE_BYTES_MEDIUM KIB(512)  /* and above */
+#define CACHE_BYTES_TOTAL MIB(8)     /* a heap's, when its magazines grow */
+#define FIRST_CAP_BYTES KIB(8)
+#define INBOX_HELP_BYTES MIB(1)      /* what may wait for an idle owner */
+#define IDLE_DIRTY_ALARM KIB(256)    /* from here on a heap must not miss the purge delay */
+
+struct heap heap_none;
+__thread struct heap *heap_mine __attribute__((tls_model("initial-exec"))) = &heap_none;
+
+static ATOMIC(struct heap *) heaps[HEAPS_MAX];
+static ATOMIC(uint32_t) heaps_used;
+static bitset_word orphans[HEAPS_MAX / 64];
+static ATOMIC(uint32_t) orphan_count;
+
+uint32_t heap_count(void) { return atomic_get(&heaps_used, acquire); }
+uint32_t heap_orphans(void) { return atomic_get(&orphan_count, relaxed); }
+struct heap *heap_by_number(uint32_t number) { return atomic_get(&heaps[number], acquire); }
+
+/* ---- birth, adoption, abandonment ---- */
+
+static uint32_t cap_max(unsigned class) {
+    size_t bytes = sizeclass_bytes(class);
+    size_t cap = CACHE_BYTES_SMALL / bytes;
+    if (bytes > KIB(1)) {
+        size_t more = CACHE_BYTES_MEDIUM / bytes;
+        cap = more < 32 ? more : 32;
+    }
+    if (cap > MAGAZINE_ENTRIES_MAX)
+        cap = MAGAZINE_ENTRIES_MAX;
+    if (cap > options.fast_cap)
+        cap = options.fast_cap;
+    return cap < 2 ? 2 : (uint32_t)cap;
+}
+
+static uint32_t first_cap(const struct magazine *m, unsigned class) {
+    size_t cap = FIRST_CAP_BYTES / sizeclass_bytes(class);
+    if (cap < 4)
+        cap = 4;
+    return cap < m->cap_max ? (uint32_t)cap : m->cap_max;
+}
+
+static void set_cap(struct heap *heap, struct magazine *m, unsigned class, uint32_t cap) {
+    heap->cap_bytes += ((size_t)cap - m->cap) * sizeclass_bytes(class);
+    m->cap = cap;
+}
+
+static void restore(struct magazine *m) {
+    m->floor = m->base;
+    m->limit = m->base + m->cap;
+}
+
+static uint32_t held(const struct magazine *m) {
+    return (uint32_t)(atomic_get(&m->top, relaxed) - m->base);
+}
+
+static struct heap *create(void) {
+    size_t entries = 0;
+    for (unsigned class = 1; class < CLASS_COUNT; class++)
+        entries += cap_max(class);
+    uint32_t number = atomic_get(&heaps_used, relaxed);
+    if (number >= HEAPS_MAX)
+        return NULL;
+    struct heap *heap = arena_take_metadata(sizeof *heap + entries * sizeof(void *));
+    if (heap == NULL)
+        return NULL;
+    void **entry = (void **)(void *)(heap + 1);
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        struct magazine *m = &heap->magazines[class];
+        m->base = entry;
+        m->cap_max = cap_max(class);
+        m->live_shift = sizeclass_table[class].live_shift;
+        m->live = arena.live[m->live_shift];
+        atomic_put(&m->top, entry, relaxed);
+        set_cap(heap, m, class, first_cap(m, class));
+        restore(m);
+        entry += m->cap_max;
+    }
+    heap->drain_ms = heap->armed_ms = os_clock_ms();
+    do {
+        if (number >= HEAPS_MAX)
+            return NULL;
+    } while (!atomic_cas(&heaps_used, &number, number + 1, relaxed, relaxed));
+    heap->number = number;
+    atomic_put(&heaps[number], heap, release); /* pairs with heap_by_number */
+    return heap;
+}
+
+struct heap *heap_acquire(void) {
+    uint32_t end = heap_count();
+    if (heap_orphans() > 0) {
+        for (size_t i = bitset_next_set(orphans, 0, end); i < end;
+             i = bitset_next_set(orphans, i + 1, end)) {
+            if (bitset_claim(orphans, i)) {
+                struct heap *heap = heap_by_number((uint32_t)i);
+                atomic_sub(&orphan_count, 1, relaxed);
+                atomic_put(&heap->state, HEAP_OWNED, relaxed);
+                counter_add(&heap->stats.adoptions, 1);
+                return heap;
+            }
+        }
+    }
+    return create();
+}
+
+static void make_orphan(struct heap *heap) {
+    atomic_put(&heap->state, HEAP_ORPHAN, relaxed);
+    atomic_add(&orphan_count, 1, relaxed);
+    bitset_give(orphans, heap->number);
+}
+
+void heap_abandon(struct heap *heap) {
+    if (heap_enter(heap)) {
+        heap_drain(heap, true);
+        heap_leave(heap);
+    }
+    make_orphan(heap);
+}
+
+struct heap *heap_borrow(void) {
+    for (uint32_t i = 0; i < heap_count(); i++) {
+        struct heap *heap = heap_by_number(i);
+        if (heap != NULL && atomic_get(&heap->state, relaxed) != HEAP_LOST && heap_try_enter(heap))
+            return heap;
+    }
+    struct heap *heap = create();
+    if (heap == NULL)
+        return NULL;
+    bool entered = heap_try_enter(heap);
+    make_orphan(heap);
+    return entered ? heap : heap_borrow();
+}
+
+void heap_after_fork(struct heap *mine) {
+    for (uint32_t i = 0; i < heap_count(); i++) {
+        struct heap *heap = heap_by_number(i);
+        if (heap == NULL || heap == mine || atomic_get(&heap->state, relaxed) != HEAP_OWNED)
+            continue;
+        if (heap_try_enter(heap)) { /* whole: its thread was outside every slow path */
+            heap_drain(heap, true);
+            heap_leave(heap);
+            make_orphan(heap);
+        } else {
+            atomic_put(&heap->state, HEAP_LOST, relaxed);
+        }
+    }
+}
+
+/* ---- the lock ---- */
+
+bool heap_try_enter(struct heap *heap) {
+    uintptr_t holder = 0;
+    return atomic_get(&heap->lock, relaxed) == 0 &&
+           atomic_cas(&heap->lock, &holder, os_thread_token(), acquire, relaxed);
+}
+
+bool heap_enter(struct heap *heap) {
+    uintptr_t token = os_thread_token();
+    for (unsigned attempt = 0;; attempt++) {
+        uintptr_t holder = 0;
+        if (likely(atomic_cas(&heap->lock, &holder, token, acquire, relaxed)))
+            return true;
+        if (holder == token)
+            return false;
+        os_backoff(attempt);
+    }
+}
+
+void heap_leave(struct heap *heap) { atomic_put(&heap->lock, 0, release); }
+
+/* ---- runs ---- */
+
+static void link_last(struct bin *bin, struct slot *slot) {
+    uint32_t number = slot_number(slot);
+    slot->next = 0;
+    slot->prev = bin->tail;
+    if (bin->tail != 0)
+        slot_at(bin->tail)->next = number;
+    else
+        bin->head = number;
+    bin->tail = number;
+}
+
+static void unlink(struct bin *bin, struct slot *slot) {
+    if (slot->prev != 0)
+        slot_at(slot->prev)->next = slot->next;
+    else
+        bin->head = slot->next;
+    if (slot->next != 0)
+        slot_at(slot->next)->prev = slot->prev;
+    else
+        bin->tail = slot->prev;
+    slot->prev = slot->next = 0;
+}
+
+/* The last block of a run came home. */
+static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
+    struct bin *bin = &heap->bins[slot->class];
+    unlink(bin, slot);
+    slot->empty_ms = os_clock_ms();
+    hkm_require(slot_change(slot, SLOT_ACTIVE, SLOT_EMPTY), "S3 an owned run is ACTIVE", slot);
+    if (bin->empty == 0)
+        bin->empty = slot_number(slot);
+    else
+        pool_give(slot);
+}
+
+static void put_home(struct heap *heap, struct slot *slot, void *block) {
+    unsigned before = slot_free(slot);
+    hkm_require(slot_put(slot, block), "S5 a cached block is not in the bitmap", block);
+    if (before == 0)
+        link_last(&heap->bins[slot->class], slot);
+    else if (before + 1 == slot->capacity)
+        run_emptied(heap, slot);
+}
+
+/* Moves up to `want` free blocks of own runs, kept EMPTY one last (stage 0), to out[]. */
+static unsigned take_from_runs(struct heap *heap, unsigned class, void **out, unsigned want) {
+    struct bin *bin = &heap->bins[class];
+    unsigned got = 0;
+    while (got < want) {
+        if (bin->head == 0) {
+            if (bin->empty == 0 || got > 0)
+                break;
+            struct slot *slot = slot_at(bin->empty);
+            bin->empty = 0;
+            hkm_require(slot_change(slot, SLOT_EMPTY, SLOT_ACTIVE), "H3 the kept run is EMPTY",
+                        slot);
+            counter_add(&heap->stats.slots_stage[0], 1);
+            link_last(bin, slot);
+        }
+        struct slot *slot = slot_at(bin->head);
+        got += slot_take(slot, out + got, want - got);
+        if (slot_free(slot) == 0)
+            unlink(bin, slot);
+    }
+    return got;
+}
+
+/* ---- packets ---- */
+
+/* Takes the whole inbox of a class into the stash. */
+static void empty_inbox(struct heap *heap, unsigned class) {
+    if (atomic_get(&heap->inbox[class], relaxed) == NULL)
+        return;
+    struct packet *packet = atomic_swap(&heap->inbox[class], NULL, acquire);
+    size_t bytes = 0;
+    while (packet != NULL) {
+        struct packet *next = atomic_get(&packet->next, relaxed);
+        bytes += packet->count * sizeclass_bytes(class);
+        atomic_put(&packet->next, heap->bins[class].stash, relaxed);
+        heap->bins[class].stash = packet;
+        packet = next;
+    }
+    atomic_sub(&heap->inbox_bytes, bytes, relaxed);
+}
+
+static void deliver(struct heap *from, struct heap *to, struct packet *packet) {
+    unsigned class = packet->class;
+    size_t bytes = packet->count * sizeclass_bytes(class);
+    counter_add(&from->stats.remote_frees, packet->count);
+    counter_add(&from->stats.remote_packets, 1);
+    size_t waiting = atomic_add(&to->inbox_bytes, bytes, relaxed) + bytes;
+    struct packet *head = atomic_get(&to->inbox[class], relaxed);
+    do
+        atomic_put(&packet->next, head, relaxed);
+    while (!atomic_cas_weak(&to->inbox[class], &head, packet, release, relaxed));
+    if (waiting > INBOX_HELP_BYTES && atomic_get(&to->state, relaxed) != HEAP_LOST &&
+        heap_try_enter(to)) {
+        heap_collect(to);
+        heap_leave(to);
+    }
+}
+
+/* Without a packet to be had: waits for the owner's lock instead, leaving one's own meanwhile. */
+static HKM_COLD void send_directly(struct heap *heap, unsigned class, void *block) {
+    heap_leave(heap);
+    struct slot *slot = slot_of_block(class, block);
+    for (bool done = false; !done;) {
+        struct heap *owner = atomic_get(&slot->owner, relaxed);
+        if (atomic_get(&owner->state, relaxed) == HEAP_LOST || !heap_enter(owner))
+            break;
+        if (atomic_get(&slot->owner, relaxed) == owner) {
+            put_home(owner, slot, block);
+            done = true;
+        }
+        heap_leave(owner);
+    }
+    (void)heap_enter(heap);
+}
+
+/* Sends blocks of other heaps' runs home, owner by owner. */
+static HKM_NOINLINE void send_away(struct heap *heap, unsigned class, void **blocks,
+                                   unsigned count) {
+    while (count > 0) {
+        struct heap *owner = atomic_get(&slot_of_block(class, blocks[0])->owner, relaxed);
+        struct packet *packet = NULL;
+        unsigned rest = 0;
+        for (unsigned i = 0; i < count; i++) {
+            if (atomic_get(&slot_of_block(class, blocks[i])->owner, relaxed) != owner) {
+                blocks[rest++] = blocks[i];
+                continue;
+            }
+            if (packet == NULL && (packet = packet_take()) == NULL) {
+                send_directly(heap, class, blocks[i]);
+                continue;
+            }
+            packet->class = class;
+            packet->blocks[packet->count++] = blocks[i];
+            if (packet->count == PACKET_BLOCKS) {
+                deliver(heap, owner, packet);
+                packet = NULL;
+            }
+        }
+        if (packet != NULL)
+            deliver(heap, owner, packet);
+        count = rest;
+    }
+}
+
+void heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count) {
+    unsigned away = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (i + 8 < count)
+            __builtin_prefetch(slot_of_block(class, blocks[i + 8]));
+        void *block = blocks[i];
+        struct slot *slot = slot_of_block(class, block);
+        if (likely(atomic_get(&slot->owner, relaxed) == heap))
+            put_home(heap, slot, block);
+        else
+            blocks[away++] = block;
+    }
+    if (away > 0)
+        send_away(heap, class, blocks, away);
+}
+
+/* Moves blocks of the stash to out[]; they may be of anybody's runs, which a magazine may hold. */
+static unsigned take_from_stash(struct heap *heap, unsigned class, void **out, unsigned want) {
+    struct bin *bin = &heap->bins[class];
+    if (bin->stash == NULL)
+        empty_inbox(heap, class);
+    unsigned got = 0;
+    while (got < want && bin->stash != NULL) {
+        struct packet *packet = bin->stash;
+        unsigned n = want - got < packet->count ? want - got : packet->count;
+        packet->count -= n;
+        memcpy(out + got, packet->blocks + packet->count, n * sizeof(void *));
+        got += n;
+        if (packet->count == 0) {
+            bin->stash = atomic_get(&packet->next, relaxed);
+            packet_give(packet);
+        }
+    }
+    return got;
+}
+
+static void collect_class(struct heap *heap, unsigned class) {
+    struct bin *bin = &heap->bins[class];
+    empty_inbox(heap, class);
+    while (bin->stash != NULL) {
+        struct packet *packet = bin->stash;
+        bin->stash = atomic_get(&packet->next, relaxed);
+        heap_send_home(heap, class, packet->blocks, packet->count);
+        packet_give(packet);
+    }
+}
+
+void heap_collect(struct heap *heap) {
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        collect_class(heap, class);
+        struct bin *bin = &heap->bins[class];
+        if (bin->empty != 0) {
+            struct slot *slot = slot_at(bin->empty);
+            bin->empty = 0;
+            pool_give(slot);
+        }
+    }
+}
+
+/* ---- fill and flush ---- */
+
+/* Takes over the partial runs of a class that orphans hold. The lock is held; others' are tried. */
+static bool inherit(struct heap *heap, unsigned class) {
+    struct bin *bin = &heap->bins[class];
+    uint32_t end = heap_count();
+    unsigned tries = 0;
+    for (size_t i = bitset_next_set(orphans, 0, end); i < end && tries < 16 && bin->head == 0;
+         i = bitset_next_set(orphans, i + 1, end), tries++) {
+        struct heap *orphan = heap_by_number((uint32_t)i);
+        struct bin *theirs = &orphan->bins[class];
+        if ((theirs->head == 0 && atomic_get(&orphan->inbox[class], relaxed) == NULL) ||
+            orphan == heap || !heap_try_enter(orphan))
+            continue;
+        collect_class(orphan, class);
+        while (theirs->head != 0) {
+            struct slot *slot = slot_at(theirs->head);
+            unlink(theirs, slot);
+            atomic_put(&slot->owner, heap, relaxed);
+            link_last(bin, slot);
+        }
+        heap_leave(orphan);
+    }
+    return bin->head != 0;
+}
+
+/* A run from the pool, linked. Leaves the lock meanwhile: stage 3 can enter the OS. */
+static bool get_run(struct heap *heap, unsigned class) {
+    if (heap_orphans() > 0 && inherit(heap, class))
+        return true;
+    unsigned stage;
+    heap_leave(heap);
+    struct slot *slot = pool_take(class, heap, &stage);
+    (void)heap_enter(heap);
+    if (slot == NULL)
+        return false;
+    counter_add(&heap->stats.slots_stage[stage], 1);
+    link_last(&heap->bins[class], slot);
+    return true;
+}
+
+static void reverse(void **blocks, unsigned count) {
+    for (unsigned i = 0, k = count; i + 1 < k; i++) {
+        void *block = blocks[i];
+        blocks[i] = blocks[--k];
+        blocks[k] = block;
+    }
+}
+
+/* A magazine that overflows or runs dry again gets more room, while its heap's share lasts. */
+static void grow(struct heap *heap, struct magazine *m, unsigned class) {
+    uint32_t cap = m->cap * 2 < m->cap_max ? m->cap * 2 : m->cap_max;
+    if (cap > m->cap && heap->cap_bytes < CACHE_BYTES_TOTAL) {
+        set_cap(heap, m, class, cap);
+        restore(m);
+    }
+}
+
+void *heap_fill(struct heap *heap, unsigned class) {
+    struct magazine *m = &heap->magazines[class];
+    restore(m);
+    void **top = atomic_get(&m->top, relaxed);
+    if (top == m->base) {
+        if (m->trips++ > 0)
+            grow(heap, m, class);
+        counter_add(&heap->stats.fills, 1);
+        unsigned want = m->cap / 2;
+        if (want > options.fill_batch)
+            want = (unsigned)options.fill_batch;
+        unsigned got = take_from_stash(heap, class, top, want);
+        if (got == 0) {
+            got = take_from_runs(heap, class, top, want);
+            while (got == 0 && get_run(heap, class)) {
+                /* a signal handler may have filled the magazine while the lock was free */
+                top = atomic_get(&m->top, relaxed);
+                if (top != m->base)
+                    break;
+                got = take_from_runs(heap, class, top, want);
+            }
+            reverse(top, got); /* pops then ascend */
+        }
+        top += got;
+        if (top == m->base)
+            return NULL;
+    }
+    void *block = top[-1];
+    atomic_put(&m->top, top - 1, release);
+    return block;
+}
+
+/* Empties the lower part of a magazine: what was put in first. */
+static void flush(struct heap *heap, struct magazine *m, unsigned class, unsigned count) {
+    unsigned stay = held(m) - count;
+    heap_send_home(heap, class, m->base, count);
+    memmove(m->base, m->base + count, stay * sizeof(void *));
+    atomic_put(&m->top, m->base + stay, release);
+}
+
+void heap_flush(struct heap *heap, unsigned class, void *block) {
+    struct magazine *m = &heap->magazines[class];
+    restore(m);
+    if (atomic_get(&m->top, relaxed) == m->limit) {
+        m->trips++;
+        grow(heap, m, class);
+    }
+    if (atomic_get(&m->top, relaxed) == m->limit) {
+        counter_add(&heap->stats.flushes, 1);
+        flush(heap, m, class, m->cap / 2);
+        if (superslab_idle_dirty() >= IDLE_DIRTY_ALARM)
+            m->floor = (void **)UINTPTR_MAX; /* the next malloc looks at the clock */
+    }
+    void **top = atomic_get(&m->top, relaxed);
+    *top = block;
+    atomic_put(&m->top, top + 1, release);
+}
+
+void *heap_take_one(struct heap *heap, unsigned class) {
+    void *block;
+    if (take_from_stash(heap, class, &block, 1) == 1)
+        return block;
+    while (take_from_runs(heap, class, &block, 1) == 0) {
+        if (!get_run(heap, class))
+            return NULL;
+    }
+    return block;
+}
+
+void heap_free_borrowed(unsigned class, void *block) {
+    struct heap *heap = heap_borrow();
+    if (heap == NULL)
+        return; /* no memory for a single heap: then no block was ever handed out either */
+    heap_send_home(heap, class, &block, 1);
+    heap_leave(heap);
+}
+
+void heap_drain(struct heap *heap, bool all) {
+    counter_add(&heap->stats.drains, 1);
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        struct magazine *m = &heap->magazines[class];
+        unsigned count = held(m);
+        if (all || m->trips == 0) {
+            if (count > 0)
+                flush(heap, m, class, all ? count : (count + 1) / 2);
+            uint32_t cap = first_cap(m, class);
+            if (cap < m->cap && held(m) <= cap) {
+                set_cap(heap, m, class, cap);
+                restore(m);
+            }
+        }
+        m->trips = 0;
+    }
+    heap_collect(heap);
+}
+
+void heap_arm(struct heap *heap, uint32_t now_ms) {
+    heap->armed_ms = now_ms;
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        heap->magazines[class].floor = (void **)UINTPTR_MAX;
+        heap->magazines[class].limit = NULL;
+    }
+}

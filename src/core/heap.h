@@ -1,0 +1,128 @@
+/* heap.h -- a heap: the front caches and the runs of one thread.
+ * Purpose     one magazine of block addresses a class, popped and pushed without locks or atomic
+ *             read-modify-writes (front.h); behind it fill, flush and drain.
+ *
+ *     magazine  base [ p p p p | . . . . ) base + cap        top: one past the last address
+ *               A pop needs top > floor, a push needs top < limit; else the slow path is taken.
+ *               Normally floor == base and limit == base + cap. Setting floor to the highest
+ *               address makes the next pop take the slow path, limit NULL the next push: so a heap
+ *               that has not been seen for a while notices the passing of time (heap_arm). A heap
+ *               of zeros, as `heap_none`, takes the slow path always.
+ *
+ *     A block travels  bitmap -> magazine -> program -> magazine -> bitmap    of an own run, or
+ *                      ... -> magazine -> packet -> the owner's inbox -> its magazine or bitmap
+ *
+ * Invariants  H1. base <= top <= base + cap, for classes that exist; every address below top is a
+ *                 cached block of the class
+ *             H2. only the heap that owns a run touches its bitmap, counts and links
+ *             H3. at most one EMPTY run a class is kept (stage 0)
+ * Ownership   magazines: the heap's thread alone (of an orphan: whoever holds its lock). Bins,
+ *             stash, and the bitmaps of its runs: whoever holds the lock. Inboxes: anyone pushes,
+ *             the lock's holder takes all.
+ * Locking     `lock` is taken by the owner on every slow path and never contended but when another
+ *             thread tidies up for an idle owner. Nobody waits for one while holding another, and
+ *             nobody holds one across a system call.
+ * Ordering    release of the lock pairs with acquire of the next holder; release of an inbox push
+ *             pairs with acquire of the exchange that empties it.
+ */
+#ifndef HKM_CORE_HEAP_H
+#define HKM_CORE_HEAP_H
+
+#include "core/packet.h"
+#include "core/slot.h"
+
+struct magazine {
+    _Alignas(64) ATOMIC(void **) top; /* atomic, because statistics look at it */
+    void **floor;
+    void **limit;
+    uintptr_t live;      /* live byte of p: live + (p >> live_shift) */
+    uint32_t live_shift;
+    uint32_t trips;      /* slow paths since the last drain */
+    void **base;
+    uint32_t cap;
+    uint32_t cap_max;
+};
+_Static_assert(sizeof(struct magazine) == 64, "a magazine is one cache line");
+_Static_assert(sizeof(struct magazine) == 1 << MAGAZINE_SHIFT, "the class map holds its offset");
+
+struct bin {
+    uint32_t head, tail; /* partial runs, oldest first, by slot number */
+    uint32_t empty;      /* the EMPTY run that is kept */
+    struct packet *stash; /* packets taken from the inbox */
+};
+
+/* ORPHAN: its thread ended, any other may adopt it. LOST: in a forked child, its thread was in the
+ * middle of something when the process forked; its blocks live on, its free ones are given up. */
+enum heap_state { HEAP_OWNED, HEAP_ORPHAN, HEAP_LOST };
+
+struct heap_stats {
+    ATOMIC(uint64_t) slots_stage[4];
+    ATOMIC(uint64_t) fills, flushes, drains;
+    ATOMIC(uint64_t) remote_frees, remote_packets;
+    ATOMIC(uint64_t) large_allocs, large_hits;
+    ATOMIC(uint64_t) adoptions;
+};
+
+struct heap {
+    struct magazine magazines[CLASS_MAP_VALUES]; /* at offset 0: the class map holds offsets */
+
+    _Alignas(64) ATOMIC(uintptr_t) lock; /* 0, or the holder's thread token */
+    ATOMIC(uint8_t) state;
+    uint32_t number;
+    uint32_t drain_ms; /* owner: last drain */
+    uint32_t armed_ms; /* owner: last heap_arm */
+    size_t cap_bytes;  /* owner: sum of cap * size */
+    struct heap_stats stats;
+    struct bin bins[CLASS_COUNT];
+
+    _Alignas(64) ATOMIC(size_t) inbox_bytes;
+    ATOMIC(struct packet *) inbox[CLASS_COUNT];
+};
+
+extern struct heap heap_none;
+extern __thread struct heap *heap_mine __attribute__((tls_model("initial-exec")));
+
+/* Every heap record there is, by number; records are never freed. */
+uint32_t heap_count(void);
+struct heap *heap_by_number(uint32_t number);
+uint32_t heap_orphans(void);
+
+/* A heap for the calling thread: an orphan, or a new one; NULL when there is no memory. */
+struct heap *heap_acquire(void);
+/* Empties the magazines, gives every EMPTY run away, and leaves the heap to be adopted. */
+void heap_abandon(struct heap *heap);
+/* Any heap but a lost one, with its lock taken, for a thread that has none of its own or is inside it
+ * already (a signal handler); NULL when there is no memory. */
+struct heap *heap_borrow(void);
+/* Gives a live run's block back without a heap of one's own. */
+void heap_free_borrowed(unsigned class, void *block);
+/* In a forked child: every heap but `mine` has lost its thread. */
+void heap_after_fork(struct heap *mine);
+
+/* Waits for the lock; false when the calling thread holds it already (a signal handler). */
+bool heap_enter(struct heap *heap);
+bool heap_try_enter(struct heap *heap);
+void heap_leave(struct heap *heap);
+
+/* ---- with the lock held ---- */
+
+/* A cached block of the class, filling the magazine; NULL when there is no memory. Leaves the lock
+ * while it gets a run from the pool. */
+void *heap_fill(struct heap *heap, unsigned class);
+/* Puts a block into the magazine, flushing it if it is full. */
+void heap_flush(struct heap *heap, unsigned class, void *block);
+/* One block past the magazines, for a thread that has no heap of its own; NULL likewise. */
+void *heap_take_one(struct heap *heap, unsigned class);
+/* Puts cached blocks of a class where they belong: own runs' bitmaps, or the owners' inboxes. */
+void heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count);
+/* Inboxes and stashes go to the bitmaps, kept EMPTY runs to the pool. */
+void heap_collect(struct heap *heap);
+/* heap_collect, after emptying magazines that were idle since the last drain, or all of them. */
+void heap_drain(struct heap *heap, bool all);
+
+/* ---- without ---- */
+
+/* Makes every class's next operation take the slow path once. Owner only. */
+void heap_arm(struct heap *heap, uint32_t now_ms);
+
+#endif

@@ -1,0 +1,292 @@
+/* large.c -- placing, caching, resizing and moving runs of slots; see large.h. */
+#include "core/large.h"
+
+#include <string.h>
+
+#include "base/require.h"
+#include "core/options.h"
+#include "core/superslab.h"
+
+#define CACHE_ENTRIES 64u
+
+/* slot number << 32 | slots in the run; 0: empty. */
+static struct {
+    ATOMIC(uint64_t) run;
+    ATOMIC(uint32_t) since_ms;
+} cache[CACHE_ENTRIES];
+static ATOMIC(size_t) cached_bytes;
+static ATOMIC(size_t) live_blocks;
+static ATOMIC(size_t) live_bytes;
+
+size_t large_blocks(void) { return atomic_get(&live_blocks, relaxed); }
+size_t large_bytes(void) { return atomic_get(&live_bytes, relaxed); }
+size_t large_cached_bytes(void) { return atomic_get(&cached_bytes, relaxed); }
+
+static void set_entries(uint32_t first, size_t count, unsigned class) {
+    for (size_t i = first; i < first + count; i++)
+        atomic_put(arena_class_entry((uint32_t)i), (uint16_t)(class << MAGAZINE_SHIFT), relaxed);
+}
+
+static size_t slots_for(size_t bytes) { return (bytes + SLOT_BYTES - 1) >> SLOT_SHIFT; }
+
+struct slot *large_run_of(const void *p) {
+    uint32_t s = arena_slot_of(p);
+    while (s > 0 && arena_class_of_slot(s) == CLASS_LARGE_TAIL)
+        s--;
+    return slot_at(s);
+}
+
+/* ---- the big cache ---- */
+
+/* Gives slots back for good. Pages that came by os_move get a new mapping first, so that the range
+ * does not stay a mapping of its own for ever. */
+static void release(uint32_t first, size_t count, bool moved, uint32_t since_ms) {
+    if (moved && os_renew(arena_slot_start(first), count * SLOT_BYTES) == 0)
+        superslab_wash(first, count);
+    set_entries(first, count, 0);
+    superslab_release(first, count, since_ms);
+}
+
+static void retire(struct slot *slot, uint32_t since_ms) {
+    uint32_t first = slot_number(slot);
+    size_t count = slot->run_slots;
+    bool moved = slot->large_moved != 0;
+    slot->large_moved = 0;
+    hkm_require(slot_change(slot, SLOT_CACHED, SLOT_UNUSED), "L3 a cached run is CACHED", slot);
+    release(first, count, moved, since_ms);
+}
+
+/* Takes an entry out; true when this call did it. */
+static bool cache_claim(unsigned i, uint64_t run) {
+    if (run == 0 || !atomic_cas(&cache[i].run, &run, 0, acquire, relaxed))
+        return false;
+    atomic_sub(&cached_bytes, (size_t)(run & UINT32_MAX) * SLOT_BYTES, relaxed);
+    return true;
+}
+
+static void cache_evict(unsigned i, uint64_t run) {
+    uint32_t since = atomic_get(&cache[i].since_ms, relaxed);
+    if (cache_claim(i, run))
+        retire(slot_at((uint32_t)(run >> 32)), since);
+}
+
+static void cache_evict_oldest(uint32_t now_ms) {
+    int oldest = -1;
+    uint32_t most = 0;
+    for (unsigned i = 0; i < CACHE_ENTRIES; i++) {
+        uint32_t age = now_ms - atomic_get(&cache[i].since_ms, relaxed);
+        if (atomic_get(&cache[i].run, relaxed) != 0 && (oldest < 0 || age > most)) {
+            oldest = (int)i;
+            most = age;
+        }
+    }
+    if (oldest >= 0)
+        cache_evict((unsigned)oldest, atomic_get(&cache[oldest].run, acquire));
+}
+
+void large_decay(uint32_t now_ms, uint32_t age_ms) {
+    for (unsigned i = 0; i < CACHE_ENTRIES; i++) {
+        uint64_t run = atomic_get(&cache[i].run, acquire);
+        uint32_t age = now_ms - atomic_get(&cache[i].since_ms, relaxed);
+        if (run != 0 && (int32_t)age >= (int32_t)age_ms)
+            cache_evict(i, run);
+    }
+}
+
+/* The smallest cached run that fits and wastes at most a quarter. */
+static struct slot *cache_take(size_t slots, size_t alignment) {
+    if (atomic_get(&cached_bytes, relaxed) == 0)
+        return NULL;
+    uint64_t best = 0;
+    unsigned at = 0;
+    for (unsigned i = 0; i < CACHE_ENTRIES; i++) {
+        uint64_t run = atomic_get(&cache[i].run, acquire);
+        size_t count = run & UINT32_MAX;
+        if (run != 0 && count >= slots && count <= slots + slots / 4 &&
+            (best == 0 || count < (best & UINT32_MAX)) &&
+            ((uintptr_t)arena_slot_start((uint32_t)(run >> 32)) & (alignment - 1)) == 0) {
+            best = run;
+            at = i;
+        }
+    }
+    if (best == 0 || !cache_claim(at, best))
+        return NULL;
+    return slot_at((uint32_t)(best >> 32));
+}
+
+/* Stows a CACHED run, or retires it if it is too large for the cache. */
+static void cache_put(struct slot *slot) {
+    size_t limit = (size_t)options.big_cache_mib << 20;
+    size_t bytes = slot->run_slots * SLOT_BYTES;
+    uint32_t now = os_clock_ms();
+    if (bytes > limit / 4) {
+        retire(slot, now);
+        return;
+    }
+    for (int tries = 0; tries < 64 && large_cached_bytes() + bytes > limit; tries++)
+        cache_evict_oldest(now);
+    uint64_t run = (uint64_t)slot_number(slot) << 32 | slot->run_slots;
+    for (int tries = 0; tries < 2; tries++) {
+        for (unsigned i = 0; i < CACHE_ENTRIES; i++) {
+            uint64_t empty = 0;
+            if (atomic_get(&cache[i].run, relaxed) != 0)
+                continue;
+            atomic_put(&cache[i].since_ms, now, relaxed);
+            if (atomic_cas(&cache[i].run, &empty, run, release, relaxed)) {
+                atomic_add(&cached_bytes, bytes, relaxed);
+                return;
+            }
+        }
+        cache_evict_oldest(now);
+    }
+    retire(slot, now);
+}
+
+/* ---- placing ---- */
+
+/* Claims a run; 0 when there is none. */
+static uint32_t claim(size_t slots, size_t alignment) {
+    if (slots <= SUPERSLAB_SLOTS && alignment <= SLOT_BYTES) {
+        uint32_t end = superslab_top();
+        unsigned tries = 0;
+        for (size_t i = bitset_next_set(superslab_open, 0, end); i < end && tries < 64;
+             i = bitset_next_set(superslab_open, i + 1, end), tries++) {
+            uint32_t first = superslab_claim((uint32_t)i, (unsigned)slots, false);
+            if (first != 0)
+                return first;
+        }
+    }
+    size_t count = (slots + SUPERSLAB_SLOTS - 1) / SUPERSLAB_SLOTS;
+    int error;
+    uint32_t first = superslab_take(count, alignment, &error) * SUPERSLAB_SLOTS;
+    size_t over = count * SUPERSLAB_SLOTS - slots;
+    if (first != 0 && over > 0)
+        superslab_release(first + (uint32_t)slots, over, os_clock_ms());
+    return first;
+}
+
+static struct slot *place(size_t slots, size_t alignment, size_t bytes, bool *clean) {
+    if (slots >= arena.slot_count)
+        return NULL;
+    uint32_t first = claim(slots, alignment);
+    if (first == 0)
+        return NULL;
+    *clean = superslab_soil(first, slots);
+    struct slot *slot = slot_at(first);
+    slot->run_slots = (uint32_t)slots;
+    slot->large_bytes = bytes;
+    slot->large_moved = 0;
+    slot->start = arena_slot_start(first);
+    set_entries(first, 1, CLASS_LARGE_HEAD);
+    set_entries(first + 1, slots - 1, CLASS_LARGE_TAIL);
+    hkm_require(slot_change(slot, SLOT_UNUSED, SLOT_LARGE), "U3 a claimed slot is UNUSED", slot);
+    return slot;
+}
+
+static void count_live(const struct slot *slot) {
+    atomic_add(&live_blocks, 1, relaxed);
+    atomic_add(&live_bytes, slot->large_bytes, relaxed);
+}
+
+void *large_alloc(size_t bytes, size_t alignment, bool *clean, bool *cached) {
+    bytes = round_up(bytes, os_page_bytes());
+    size_t slots = slots_for(bytes);
+    struct slot *slot = cache_take(slots, alignment);
+    *cached = slot != NULL;
+    *clean = false;
+    if (slot != NULL) {
+        slot->large_bytes = bytes;
+        hkm_require(slot_change(slot, SLOT_CACHED, SLOT_LARGE), "L3 a cached run is CACHED", slot);
+    } else {
+        if (large_cached_bytes() > 0)
+            large_decay(os_clock_ms(), 0); /* what lies there can serve this size in pieces */
+        slot = place(slots, alignment, bytes, clean);
+        if (slot == NULL)
+            return NULL;
+    }
+    count_live(slot);
+    return slot->start;
+}
+
+bool large_free(struct slot *slot) {
+    size_t bytes = slot->large_bytes;
+    if (!slot_change(slot, SLOT_LARGE, SLOT_CACHED))
+        return false;
+    atomic_sub(&live_blocks, 1, relaxed);
+    atomic_sub(&live_bytes, bytes, relaxed);
+    cache_put(slot);
+    return true;
+}
+
+/* ---- resizing ---- */
+
+/* Claims exactly the slots [next, next + count), behind a run that the caller holds. */
+static bool claim_behind(uint32_t next, size_t count) {
+    if (count > arena.slot_count - next)
+        return false;
+    unsigned at = next % SUPERSLAB_SLOTS;
+    size_t here = at == 0 ? 0 : SUPERSLAB_SLOTS - at;
+    if (here > count)
+        here = count;
+    if (here > 0 &&
+        !superslab_claim_mask(next / SUPERSLAB_SLOTS, bits_below32((unsigned)here) << at))
+        return false;
+    size_t rest = count - here;
+    if (rest == 0)
+        return true;
+    uint32_t from = (next + (uint32_t)here) / SUPERSLAB_SLOTS;
+    size_t superslabs = (rest + SUPERSLAB_SLOTS - 1) / SUPERSLAB_SLOTS;
+    if (superslab_take_at(from, superslabs) != 0) {
+        if (here > 0)
+            superslab_release(next, here, os_clock_ms());
+        return false;
+    }
+    size_t over = superslabs * SUPERSLAB_SLOTS - rest;
+    if (over > 0)
+        superslab_release(next + (uint32_t)count, over, os_clock_ms());
+    return true;
+}
+
+bool large_resize(struct slot *slot, size_t bytes) {
+    bytes = round_up(bytes, os_page_bytes());
+    size_t slots = slots_for(bytes);
+    size_t have = slot->run_slots;
+    uint32_t first = slot_number(slot);
+    if (slots > have) {
+        uint32_t next = first + (uint32_t)have;
+        if (!claim_behind(next, slots - have))
+            return false;
+        (void)superslab_soil(next, slots - have);
+        set_entries(next, slots - have, CLASS_LARGE_TAIL);
+        slot->run_slots = (uint32_t)slots;
+    } else if (slots < have) {
+        slot->run_slots = (uint32_t)slots;
+        release(first + (uint32_t)slots, have - slots, slot->large_moved != 0, os_clock_ms());
+    }
+    atomic_add(&live_bytes, bytes - slot->large_bytes, relaxed);
+    slot->large_bytes = bytes;
+    return true;
+}
+
+void *large_move(struct slot *slot, size_t bytes) {
+    bytes = round_up(bytes, os_page_bytes());
+    size_t slots = slots_for(bytes);
+    bool clean;
+    struct slot *to = place(slots + slots / 8, SLOT_BYTES, bytes, &clean); /* room to grow into */
+    if (to == NULL)
+        to = place(slots, SLOT_BYTES, bytes, &clean);
+    if (to == NULL)
+        return NULL;
+    size_t old = slot->large_bytes;
+    bool moved = os_move(slot->start, to->start, old) == 0;
+    if (!moved)
+        memcpy(to->start, slot->start, old);
+    to->large_moved = moved;
+    if (!slot_change(slot, SLOT_LARGE, SLOT_CACHED))
+        hkm_broken("L3 a block that is being moved is LARGE", slot);
+    if (moved && !slot->large_moved && old == slot->run_slots * SLOT_BYTES)
+        superslab_wash(slot_number(slot), slot->run_slots); /* its pages are gone */
+    retire(slot, os_clock_ms());
+    atomic_add(&live_bytes, bytes - old, relaxed);
+    return to->start;
+}

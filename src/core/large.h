@@ -1,0 +1,38 @@
+/* large.h -- blocks above the size classes: runs of whole slots, and the big cache.
+ * Purpose     a large block is a run of any number of slots, across SuperSlabs if need be; what its
+ *             last SuperSlab has left over serves others. Freed runs are kept whole in the big cache
+ *             for a while. A block grows in place when its neighbours are free, else by mremap.
+ * Invariants  L1. the class map says LARGE_HEAD at the first slot of a LARGE or CACHED run and
+ *                 LARGE_TAIL at the others
+ *             L2. large_bytes <= run_slots * SLOT_BYTES, a multiple of the page size
+ *             L3. a CACHED run is in exactly one entry of the big cache, or in somebody's hands
+ * Locking     lock-free: an entry of the big cache is one word, swapped whole; the change of state
+ *             LARGE -> CACHED decides which of two frees was the first.
+ */
+#ifndef HKM_CORE_LARGE_H
+#define HKM_CORE_LARGE_H
+
+#include "core/slot.h"
+
+/* A block of at least `bytes` (> 0), aligned to `alignment` (a power of two); NULL when there is no
+ * memory. *clean: it reads as zeros. *cached: it came from the big cache. May enter the OS. */
+void *large_alloc(size_t bytes, size_t alignment, bool *clean, bool *cached);
+/* Frees a block; false when it is not live. May enter the OS. */
+bool large_free(struct slot *slot);
+/* Makes the block at least `bytes` long, or shorter, where it is; false when that can not be. */
+bool large_resize(struct slot *slot, size_t bytes);
+/* Moves the block's pages to a larger run, without copying if the kernel can; the new address, or
+ * NULL with the block untouched. */
+void *large_move(struct slot *slot, size_t bytes);
+/* Entries of the big cache that are at least age_ms old become UNUSED slots. */
+void large_decay(uint32_t now_ms, uint32_t age_ms);
+
+/* The run that a pointer into a large block belongs to. */
+struct slot *large_run_of(const void *p);
+
+/* Live large blocks and their usable bytes; bytes in the big cache. */
+size_t large_blocks(void);
+size_t large_bytes(void);
+size_t large_cached_bytes(void);
+
+#endif

@@ -1,0 +1,30 @@
+/* life.h -- the life of the process and of its threads, as the allocator sees it.
+ * Purpose     the first slow path of the process reserves the arena; the first of a thread gets it a
+ *             heap; the end of a thread leaves the heap for adoption; a forked child makes orphans of
+ *             the heaps whose threads it does not have.
+ *
+ *     heap_mine: &heap_none  --first slow path-->  a heap  --thread's end-->  &heap_gone
+ *
+ *     After its end a thread (other key destructors, libc's own clean-up) borrows a heap for each
+ *     operation. So does a signal handler that interrupts its own thread inside a slow path.
+ *
+ * Fork        there is no fork handler and no lock to take: a page that the kernel wipes in the child
+ *             (MADV_WIPEONFORK) says on the child's first slow path that it is one. The snapshot that
+ *             fork takes is one moment for all threads, so a heap whose lock is free is whole; one
+ *             whose lock is held is given up (HEAP_LOST). Everything shared is lock-free.
+ */
+#ifndef HKM_CORE_LIFE_H
+#define HKM_CORE_LIFE_H
+
+#include "core/heap.h"
+
+extern struct heap heap_gone;
+
+/* Makes the process ready; false when there is no memory for the arena (it is tried again). */
+bool life_ready(void);
+/* The calling thread's heap, made if need be; NULL when it must borrow one. */
+struct heap *life_heap(void);
+/* Like life_heap, but never makes one. */
+struct heap *life_heap_if_any(void);
+
+#endif

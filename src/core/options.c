@@ -1,0 +1,208 @@
+/* options.c -- the table of options and its reader. README.md's table is made from this one by
+ * `HAKMEM_OPTIONS=help`. */
+#include "core/options.h"
+
+#include <string.h>
+
+#include "base/text.h"
+#include "os/os.h"
+
+#define DEFAULTS_                                                                                 \
+    .fast_cap = 1024, .fill_batch = 256, .drain_interval = 250, .purge_delay_ms = 1000,           \
+    .lru_superslabs = 1024, .big_cache_mib = 256, .prewarm = 0, .arena_mib = 1048576,             \
+    .large_pages = LARGE_PAGES_AUTO, .stats = STATS_OFF, .crash_report = 0, .acquire_trace = 0
+
+struct options options = {DEFAULTS_};
+static const struct options defaults = {DEFAULTS_};
+
+#define TABLE(X)                                                                                  \
+    X(fast_cap, 2, 1024, "blocks", NULL, "most blocks of a class in a thread's front cache")     \
+    X(fill_batch, 1, 1024, "blocks", NULL, "most blocks moved to a front cache at once")         \
+    X(drain_interval, 0, 3600000, "ms", NULL, "how often idle front caches are emptied")         \
+    X(purge_delay_ms, 0, 3600000, "ms", NULL, "how long free memory is kept before the OS gets it") \
+    X(lru_superslabs, 0, 524288, "2 MiB", NULL, "most empty SuperSlabs kept with their pages")   \
+    X(big_cache_mib, 0, 1048576, "MiB", NULL, "most memory in freed large blocks kept whole")    \
+    X(prewarm, 0, 4096, "2 MiB", NULL, "SuperSlabs made ready at start")                         \
+    X(arena_mib, 8, 1048576, "MiB", NULL, "address space to reserve at most")                    \
+    X(large_pages, 0, 2, "", "off|auto|on", "huge pages for the heap of small blocks")           \
+    X(stats, 0, 1, "", "off|exit", "print statistics at exit")                                   \
+    X(crash_report, 0, 1, "", "off|on", "report on SIGSEGV, SIGBUS and SIGABRT too")             \
+    X(acquire_trace, 0, 1, "", "off|on", "debug build: a line for each slot acquired")
+
+struct entry {
+    const char *name;
+    size_t offset;
+    uint64_t min, max;
+    const char *unit, *words, *help;
+};
+#define ENTRY(name, min, max, unit, words, help)                                                  \
+    {#name, offsetof(struct options, name), min, max, unit, words, help},
+static const struct entry table[] = {TABLE(ENTRY)};
+#define OPTION_COUNT (sizeof table / sizeof table[0])
+_Static_assert(OPTION_COUNT * sizeof(uint64_t) == sizeof(struct options), "one row an option");
+
+static uint64_t *value_of(struct options *from, const struct entry *e) {
+    return (uint64_t *)(void *)((char *)from + e->offset);
+}
+
+static void say(const struct text *line) { os_write(2, line->chars, line->used); }
+
+/* Appends the word for a value of a choice, or the number. */
+static void add_value(struct text *line, const struct entry *e, uint64_t value) {
+    const char *word = e->words;
+    if (word == NULL) {
+        text_dec(line, value);
+        return;
+    }
+    for (; value > 0; value--)
+        word = strchr(word, '|') + 1;
+    struct text copy = {0};
+    text_add(&copy, word);
+    char *end = strchr(copy.chars, '|');
+    if (end != NULL)
+        *end = '\0';
+    text_add(line, copy.chars);
+}
+
+static void complain(const char *text, size_t length, const char *why) {
+    struct text line = {0};
+    text_add(&line, "hakmem: option \"");
+    for (size_t i = 0; i < length && i < 100; i++) {
+        char c[2] = {text[i], '\0'};
+        text_add(&line, c);
+    }
+    text_add(&line, "\" ");
+    text_add(&line, why);
+    text_add(&line, "; ignored\n");
+    say(&line);
+}
+
+static bool parse_word(const struct entry *e, const char *text, size_t length, uint64_t *value) {
+    uint64_t n = 0;
+    for (const char *word = e->words; word != NULL; n++) {
+        const char *end = strchr(word, '|');
+        size_t size = end == NULL ? strlen(word) : (size_t)(end - word);
+        if (size == length && memcmp(word, text, size) == 0) {
+            *value = n;
+            return true;
+        }
+        word = end == NULL ? NULL : end + 1;
+    }
+    return false;
+}
+
+static bool parse_number(const char *text, size_t length, uint64_t *value) {
+    uint64_t n = 0;
+    if (length == 0 || length > 15)
+        return false;
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+        n = n * 10 + (uint64_t)(text[i] - '0');
+    }
+    *value = n;
+    return true;
+}
+
+static void set(const struct entry *e, const char *text, size_t length, const char *whole,
+                size_t whole_length) {
+    uint64_t value;
+    if (!parse_word(e, text, length, &value) && !parse_number(text, length, &value)) {
+        complain(whole, whole_length, "has a value that is not understood");
+    } else if (value < e->min || value > e->max) {
+        struct text why = {0};
+        text_add(&why, "is out of range (");
+        text_dec(&why, e->min);
+        text_add(&why, " to ");
+        text_dec(&why, e->max);
+        text_add(&why, ")");
+        complain(whole, whole_length, why.chars);
+    } else {
+        *value_of(&options, e) = value;
+    }
+}
+
+/* One "name=value"; `help` asks for the table. */
+static void read_pair(const char *pair, size_t length, bool *help) {
+    const char *equals = memchr(pair, '=', length);
+    size_t name = equals == NULL ? length : (size_t)(equals - pair);
+    if (length == 4 && memcmp(pair, "help", 4) == 0) {
+        *help = true;
+        return;
+    }
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (strlen(table[i].name) == name && memcmp(table[i].name, pair, name) == 0) {
+            if (equals == NULL)
+                complain(pair, length, "has no value");
+            else
+                set(&table[i], equals + 1, length - name - 1, pair, length);
+            return;
+        }
+    }
+    complain(pair, length, "is unknown");
+}
+
+static void read_variable(const struct entry *e) {
+    struct text name = {0};
+    text_add(&name, "HAKMEM_");
+    size_t prefix = name.used;
+    text_add(&name, e->name);
+    for (size_t i = prefix; i < name.used; i++) {
+        if (name.chars[i] >= 'a' && name.chars[i] <= 'z')
+            name.chars[i] = (char)(name.chars[i] - 'a' + 'A');
+    }
+    const char *value = os_getenv(name.chars);
+    if (value == NULL)
+        return;
+    struct text whole = {0};
+    text_add(&whole, name.chars);
+    text_add(&whole, "=");
+    text_add(&whole, value);
+    set(e, value, strlen(value), whole.chars, whole.used);
+}
+
+static void print_help(void) {
+    static const char head[] =
+        "hakmem options (HAKMEM_OPTIONS=\"name=value,...\" or HAKMEM_NAME=value)\n"
+        "name            value     default   range          unit    meaning\n";
+    os_write(2, head, sizeof head - 1);
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const struct entry *e = &table[i];
+        struct options initial = defaults;
+        struct text line = {0};
+        text_add(&line, e->name);
+        text_column(&line, 16);
+        add_value(&line, e, *value_of(&options, e));
+        text_column(&line, 26);
+        add_value(&line, e, *value_of(&initial, e));
+        text_column(&line, 36);
+        if (e->words != NULL) {
+            text_add(&line, e->words);
+        } else {
+            text_dec(&line, e->min);
+            text_add(&line, "..");
+            text_dec(&line, e->max);
+        }
+        text_column(&line, 51);
+        text_add(&line, e->unit);
+        text_column(&line, 59);
+        text_add(&line, e->help);
+        text_add(&line, "\n");
+        say(&line);
+    }
+}
+
+void options_load(void) {
+    bool help = false;
+    const char *all = os_getenv("HAKMEM_OPTIONS");
+    while (all != NULL && *all != '\0') {
+        size_t length = strcspn(all, ",");
+        if (length > 0)
+            read_pair(all, length, &help);
+        all += length + (all[length] == ',' ? 1 : 0);
+    }
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        read_variable(&table[i]);
+    if (help)
+        print_help();
+}

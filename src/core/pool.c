@@ -1,0 +1,130 @@
+/* pool.c -- stages 1 to 3; see pool.h. */
+#include "core/pool.h"
+
+#include "base/require.h"
+#include "core/options.h"
+#include "core/superslab.h"
+
+/* One cache line a class: threads that work in different classes do not meet. */
+static struct {
+    _Alignas(64) ATOMIC(uint64_t) head;
+    ATOMIC(uint32_t) count;
+} stacks[CLASS_COUNT];
+
+static uint32_t empty_max(unsigned class) { return 16 / sizeclass_table[class].run_slots + 1; }
+
+static struct slot *pop(unsigned class) {
+    uint64_t word = atomic_get(&stacks[class].head, acquire);
+    while ((word & UINT32_MAX) != 0) {
+        struct slot *slot = slot_at((uint32_t)word);
+        uint32_t below = atomic_get(&slot->stack_next, relaxed);
+        uint64_t next = ((word >> 32) + 1) << 32 | below;
+        if (atomic_cas_weak(&stacks[class].head, &word, next, acquire, acquire)) {
+            atomic_sub(&stacks[class].count, 1, relaxed);
+            return slot;
+        }
+    }
+    return NULL;
+}
+
+static void push(unsigned class, struct slot *slot) {
+    uint64_t word = atomic_get(&stacks[class].head, relaxed);
+    uint64_t next;
+    do {
+        atomic_put(&slot->stack_next, (uint32_t)word, relaxed);
+        next = ((word >> 32) + 1) << 32 | slot_number(slot);
+    } while (!atomic_cas_weak(&stacks[class].head, &word, next, release, relaxed));
+    atomic_add(&stacks[class].count, 1, relaxed);
+}
+
+/* Stage 2: the lowest open SuperSlab that has room, so that the higher ones can become empty. */
+static uint32_t claim_open(unsigned run) {
+    uint32_t end = superslab_top();
+    unsigned tries = 0;
+    for (size_t i = bitset_next_set(superslab_open, 0, end); i < end && tries < 256;
+         i = bitset_next_set(superslab_open, i + 1, end), tries++) {
+        uint32_t first = superslab_claim((uint32_t)i, run, true);
+        if (first != 0)
+            return first;
+    }
+    return 0;
+}
+
+/* Stage 3. */
+static uint32_t claim_new(unsigned run) {
+    int error;
+    uint32_t superslab = superslab_take(1, SUPERSLAB_BYTES, &error);
+    if (superslab == 0)
+        return 0;
+    uint32_t first = superslab * SUPERSLAB_SLOTS;
+    struct superslab *ss = superslab_at(superslab);
+    bool wanted = options.large_pages == LARGE_PAGES_ON;
+    if (wanted && !ss->huge) {
+        ss->huge = 1;
+        (void)os_huge(arena_slot_start(first), SUPERSLAB_BYTES);
+    }
+    if (run < SUPERSLAB_SLOTS)
+        superslab_release(first + run, SUPERSLAB_SLOTS - run, os_clock_ms());
+    return first;
+}
+
+struct slot *pool_take(unsigned class, struct heap *owner, unsigned *stage) {
+    *stage = 1;
+    struct slot *slot = pop(class);
+    if (slot != NULL) {
+        hkm_require(slot->class == class && slot_change(slot, SLOT_EMPTY, SLOT_ACTIVE),
+                    "P1 stage 1 holds EMPTY runs of its class", slot);
+        atomic_put(&slot->owner, owner, relaxed);
+        return slot;
+    }
+    unsigned run = sizeclass_table[class].run_slots;
+    *stage = 2;
+    uint32_t first = claim_open(run);
+    if (first == 0) {
+        *stage = 3;
+        first = claim_new(run);
+        if (first == 0)
+            return NULL;
+    }
+    (void)superslab_soil(first, run);
+    slot = slot_at(first);
+    slot_carve(slot, class, owner);
+    return slot;
+}
+
+static void retire(struct slot *slot) {
+    uint32_t first = slot_number(slot);
+    uint32_t since = slot->empty_ms;
+    slot_retire(slot);
+    superslab_release(first, slot->run_slots, since);
+}
+
+void pool_give(struct slot *slot) {
+    unsigned class = slot->class;
+    atomic_put(&slot->owner, NULL, relaxed);
+    if (atomic_get(&stacks[class].count, relaxed) < empty_max(class))
+        push(class, slot);
+    else
+        retire(slot);
+}
+
+void pool_decay(uint32_t now_ms, uint32_t age_ms) {
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        uint32_t left = atomic_get(&stacks[class].count, relaxed);
+        uint32_t young = 0; /* a chain through `next`, by slot number */
+        struct slot *slot;
+        for (; left > 0 && (slot = pop(class)) != NULL; left--) {
+            if ((int32_t)(now_ms - slot->empty_ms) >= (int32_t)age_ms) {
+                retire(slot);
+            } else {
+                slot->next = young;
+                young = slot_number(slot);
+            }
+        }
+        while (young != 0) {
+            slot = slot_at(young);
+            young = slot->next;
+            push(class, slot);
+        }
+    }
+}

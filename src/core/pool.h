@@ -1,0 +1,27 @@
+/* pool.h -- the shared pool: where heaps get runs of slots, and give them back to.
+ * Purpose     a heap that needs a run goes through the stages in order:
+ *               0  its own EMPTY run of that class              (heap.c; no shared memory)
+ *               1  a stack of EMPTY runs of the class           lock-free
+ *               2  a claim of UNUSED slots in an open SuperSlab lock-free
+ *               3  a new SuperSlab: a warm one, else from the arena; may enter the OS
+ * Invariants  P1. a run on a stage 1 stack is EMPTY, has no owner and has the stack's class
+ *             P2. a stack holds at most pool_empty_max(class) runs, give or take one a thread
+ * Ordering    stage 1 stack: head = tag << 32 | slot number. Slot records are never unmapped, so a
+ *             stale stack_next may be read harmlessly; the tag keeps it from being used (no ABA).
+ *             Release of a push pairs with acquire of the pop.
+ * Locking     none is held here, and callers hold none: stages 2 and 3 can enter the OS.
+ */
+#ifndef HKM_CORE_POOL_H
+#define HKM_CORE_POOL_H
+
+#include "core/slot.h"
+
+/* A run of a class, ACTIVE, every block free, owned by `owner`; NULL when there is no memory. *stage
+ * says where it came from. */
+struct slot *pool_take(unsigned class, struct heap *owner, unsigned *stage);
+/* Takes an EMPTY run over, to stage 1's stack, or back to UNUSED when that is full. */
+void pool_give(struct slot *slot);
+/* EMPTY runs that have been so for at least age_ms become UNUSED. */
+void pool_decay(uint32_t now_ms, uint32_t age_ms);
+
+#endif

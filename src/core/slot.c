@@ -1,0 +1,88 @@
+/* slot.c -- the life of a run of slots; states and invariants in slot.h.
+ * Ordering    the release in slot_change pairs with the acquire in slot_state: whoever sees a
+ *             state sees what was written about the run before it.
+ */
+#include "core/slot.h"
+
+#include <string.h>
+
+const bool slot_legal[SLOT_STATES][SLOT_STATES] = {
+    [SLOT_UNUSED] = {[SLOT_ACTIVE] = true, [SLOT_LARGE] = true},
+    [SLOT_ACTIVE] = {[SLOT_EMPTY] = true},
+    [SLOT_EMPTY] = {[SLOT_ACTIVE] = true, [SLOT_UNUSED] = true},
+    [SLOT_LARGE] = {[SLOT_CACHED] = true, [SLOT_UNUSED] = true},
+    [SLOT_CACHED] = {[SLOT_LARGE] = true, [SLOT_UNUSED] = true},
+};
+
+const char *const slot_state_name[SLOT_STATES] = {
+    [SLOT_UNUSED] = "UNUSED", [SLOT_ACTIVE] = "ACTIVE", [SLOT_EMPTY] = "EMPTY",
+    [SLOT_LARGE] = "LARGE",   [SLOT_CACHED] = "CACHED",
+};
+
+bool slot_change(struct slot *slot, enum slot_state from, enum slot_state to) {
+    if (!slot_legal[from][to])
+        return false;
+    uint8_t expected = (uint8_t)from;
+    return atomic_cas(&slot->state, &expected, (uint8_t)to, acq_rel, relaxed);
+}
+
+static void set_class(uint32_t number, uint32_t slots, unsigned class) {
+    for (uint32_t i = 0; i < slots; i++)
+        atomic_put(arena_class_entry(number + i), (uint16_t)(class << MAGAZINE_SHIFT), relaxed);
+}
+
+void slot_carve(struct slot *slot, unsigned class, struct heap *owner) {
+    const struct sizeclass *sc = &sizeclass_table[class];
+    uint32_t number = slot_number(slot);
+    size_t colour = sizeclass_colour(class, number / sc->run_slots);
+    slot->class = (uint8_t)class;
+    slot->run_slots = sc->run_slots;
+    slot->start = arena_slot_start(number) + colour;
+    slot->capacity = (uint16_t)((sc->run_slots * SLOT_BYTES - colour) / sc->bytes);
+    slot->bits = slot->capacity <= SLOT_INLINE_WORDS * 64
+                     ? slot->inline_bits
+                     : arena.bitmaps - (size_t)(number + 1) * (SLOT_BLOCKS_MAX / 64);
+    unsigned words = slot_words(slot);
+    memset(slot->bits, 0xff, words * sizeof(uint64_t));
+    if ((slot->capacity & 63) != 0)
+        slot->bits[words - 1] = bits_below(slot->capacity & 63);
+    slot->first = 0;
+    slot->prev = slot->next = 0;
+    atomic_put(&slot->free_count, slot->capacity, relaxed);
+    atomic_put(&slot->owner, owner, relaxed);
+    set_class(number, sc->run_slots, class);
+    (void)slot_change(slot, SLOT_UNUSED, SLOT_ACTIVE);
+}
+
+void slot_retire(struct slot *slot) {
+    set_class(slot_number(slot), slot->run_slots, 0);
+    atomic_put(&slot->owner, NULL, relaxed);
+    (void)slot_change(slot, SLOT_EMPTY, SLOT_UNUSED);
+}
+
+unsigned slot_take(struct slot *slot, void **out, unsigned count) {
+    size_t bytes = sizeclass_bytes(slot->class);
+    unsigned words = slot_words(slot);
+    unsigned taken = 0;
+    unsigned w = slot->first;
+    for (; w < words && taken < count; w++) {
+        uint64_t word = slot->bits[w];
+        char *block = slot->start + (size_t)w * 64 * bytes;
+        if (word == ~UINT64_C(0) && count - taken >= 64) { /* a run of free blocks: no bit tests */
+            for (unsigned i = 0; i < 64; i++, block += bytes)
+                out[taken + i] = block;
+            taken += 64;
+            word = 0;
+        }
+        while (word != 0 && taken < count) {
+            out[taken++] = block + bits_lowest(word) * bytes;
+            word &= word - 1;
+        }
+        slot->bits[w] = word;
+        if (word != 0)
+            break;
+    }
+    slot->first = (uint16_t)w;
+    counter_add(&slot->free_count, (uint16_t)-taken);
+    return taken;
+}

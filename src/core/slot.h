@@ -1,0 +1,112 @@
+/* slot.h -- slots: 64 KiB pieces of a SuperSlab, alone or in runs, and their states.
+ * Purpose     the record of a run, its state machine, and its bitmap of free blocks.
+ *
+ *     A run is 1..32 slots of one SuperSlab carved into blocks of one class, or any number of
+ *     slots that hold one large block. The record of its first slot speaks for the run; the records
+ *     of the others are not consulted.
+ *
+ *                    carve                  last block comes home
+ *        +--------+ -------> +--------+ ------------------------> +-------+
+ *        | UNUSED |          | ACTIVE |                           | EMPTY |
+ *        +--------+ <----+   +--------+ <------------------------ +-------+
+ *         |  ^   ^       |                 first block goes out       |
+ *         |  |   |       +--------------------------------------------+
+ *   place |  |   | release                     retire
+ *         v  |   +----------+
+ *        +-------+   stow   +--------+
+ *        | LARGE | -------> | CACHED |
+ *        |       | <------- |        |
+ *        +-------+   reuse  +--------+
+ *
+ *     UNUSED  the slot's bit in its SuperSlab's mask `unused` is set, or somebody has just claimed
+ *             the bit and will carve, place or purge
+ *     ACTIVE  owned by a heap, at least one block is live or cached
+ *     EMPTY   carved, and every block is in the bitmap; kept by its owner (stage 0) or, without an
+ *             owner, on the class's list in the pool (stage 1)
+ *     LARGE   holds a live large block
+ *     CACHED  held a large block; in the big cache, contents and pages kept
+ *
+ * Invariants  S1. free_count == number of bits set in the bitmap <= capacity
+ *             S2. ACTIVE with free_count > 0 <=> in its owner's list of partial runs
+ *             S3. EMPTY => free_count == capacity
+ *             S4. no bit at or above capacity is set, none below word `first`
+ *             S5. a block's bit is set => its live byte is 0, and it is in no magazine or packet
+ * Ownership   bitmap, counts and links: the owning heap, under its lock. state, owner and
+ *             stack_next: shared. class, capacity, start, bits, run_slots: constant in a run's life.
+ */
+#ifndef HKM_CORE_SLOT_H
+#define HKM_CORE_SLOT_H
+
+#include "core/arena.h"
+
+enum slot_state { SLOT_UNUSED, SLOT_ACTIVE, SLOT_EMPTY, SLOT_LARGE, SLOT_CACHED, SLOT_STATES };
+
+/* slot_legal[from][to]: the one table of transitions that code, checker and tests read. */
+extern const bool slot_legal[SLOT_STATES][SLOT_STATES];
+extern const char *const slot_state_name[SLOT_STATES];
+
+struct heap;
+
+#define SLOT_INLINE_WORDS 8u
+
+struct slot {
+    ATOMIC(uint8_t) state;
+    uint8_t class;
+    uint16_t capacity;
+    ATOMIC(uint16_t) free_count; /* written by the owner; statistics read it */
+    uint16_t first;              /* no bit is set in the words below this one */
+    ATOMIC(uint32_t) stack_next; /* stage 1 list: slot below, 0 for none */
+    uint32_t empty_ms;           /* when it became EMPTY */
+    ATOMIC(struct heap *) owner;
+    char *start;    /* first block */
+    uint64_t *bits; /* one bit a block: free and in the run */
+    size_t large_bytes; /* LARGE: usable size */
+    uint32_t prev, next; /* owner's list of partial runs, by slot number; 0 ends it */
+    uint32_t run_slots;
+    uint32_t large_moved; /* LARGE: its pages came by os_move */
+    uint64_t inline_bits[SLOT_INLINE_WORDS]; /* the bitmap of a run of at most 512 blocks */
+};
+_Static_assert(sizeof(struct slot) == 128, "a slot record is two cache lines");
+
+HKM_INLINE struct slot *slot_at(uint32_t number) { return &arena.slots[-1 - (ptrdiff_t)number]; }
+HKM_INLINE uint32_t slot_number(const struct slot *slot) {
+    return (uint32_t)(arena.slots - slot) - 1;
+}
+HKM_INLINE enum slot_state slot_state(const struct slot *slot) {
+    return (enum slot_state)atomic_get(&slot->state, acquire);
+}
+/* The run that a block of a class belongs to. */
+HKM_INLINE struct slot *slot_of_block(unsigned class, const void *block) {
+    return slot_at(arena_slot_of(block) & ~(sizeclass_table[class].run_slots - 1));
+}
+HKM_INLINE unsigned slot_free(const struct slot *slot) {
+    return atomic_get(&slot->free_count, relaxed);
+}
+
+/* The one function that changes a state. False, and no change, when the state is not `from`: then
+ * somebody else was faster, or the caller is wrong, which it must report. */
+bool slot_change(struct slot *slot, enum slot_state from, enum slot_state to);
+
+/* UNUSED -> ACTIVE: lays the run out for a class, every block free. The caller has claimed the
+ * run's bits and becomes the owner. */
+void slot_carve(struct slot *slot, unsigned class, struct heap *owner);
+/* EMPTY -> UNUSED: the class map forgets the run. The caller then gives the bits back. */
+void slot_retire(struct slot *slot);
+
+/* Moves up to `count` free blocks out of the bitmap, lowest addresses first, into out[]; returns how
+ * many there were. */
+unsigned slot_take(struct slot *slot, void **out, unsigned count);
+/* Puts one block back into the bitmap; false when its bit was set already. */
+HKM_INLINE bool slot_put(struct slot *slot, const void *block) {
+    unsigned i = sizeclass_index(slot->class, (size_t)((const char *)block - slot->start));
+    uint64_t bit = UINT64_C(1) << (i & 63);
+    uint64_t word = slot->bits[i >> 6];
+    slot->bits[i >> 6] = word | bit;
+    if ((i >> 6) < slot->first)
+        slot->first = (uint16_t)(i >> 6);
+    counter_add(&slot->free_count, (uint16_t)1);
+    return (word & bit) == 0;
+}
+HKM_INLINE unsigned slot_words(const struct slot *slot) { return (slot->capacity + 63u) / 64u; }
+
+#endif

@@ -1,0 +1,166 @@
+/* stats.c -- see stats.h. */
+#include "core/stats.h"
+
+#include <string.h>
+
+#include "base/text.h"
+#include "core/heap.h"
+#include "core/large.h"
+#include "core/options.h"
+#include "core/superslab.h"
+
+#define SUM(field) stats->field += atomic_get(&heap->stats.field, relaxed)
+
+/* What is in a heap's magazines and packets, by class. */
+static void collect_heap(struct hkm_stats *stats, struct heap *heap, size_t *cached) {
+    for (int i = 0; i < 4; i++)
+        SUM(slots_stage[i]);
+    SUM(fills);
+    SUM(flushes);
+    SUM(drains);
+    SUM(remote_frees);
+    SUM(remote_packets);
+    SUM(large_allocs);
+    SUM(large_hits);
+    SUM(adoptions);
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        struct magazine *m = &heap->magazines[class];
+        cached[class] += (size_t)(atomic_get(&m->top, relaxed) - m->base);
+    }
+    stats->bytes_cached += atomic_get(&heap->inbox_bytes, relaxed);
+    if (!heap_try_enter(heap))
+        return;
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        for (struct packet *p = heap->bins[class].stash; p != NULL;
+             p = atomic_get(&p->next, relaxed))
+            cached[class] += p->count;
+        /* Only the lock's holder takes packets out: they stay while we look. */
+        for (struct packet *p = atomic_get(&heap->inbox[class], acquire); p != NULL;
+             p = atomic_get(&p->next, relaxed)) {
+            cached[class] += p->count;
+            stats->bytes_cached -= p->count * sizeclass_bytes(class);
+        }
+    }
+    heap_leave(heap);
+}
+
+static void collect_superslab(struct hkm_stats *stats, uint32_t number, size_t *in_use) {
+    uint32_t unused = atomic_get(&superslab_at(number)->unused, relaxed);
+    bool live = false;
+    for (uint32_t s = 0; s < SUPERSLAB_SLOTS;) {
+        uint32_t slot_no = number * SUPERSLAB_SLOTS + s;
+        unsigned class = arena_class_of_slot(slot_no);
+        uint32_t step = 1;
+        if ((unused >> s & 1) == 0 && class != 0) {
+            live = true;
+            const struct slot *slot = slot_at(slot_no);
+            enum slot_state state = slot_state(slot);
+            if (class < CLASS_COUNT) {
+                step = sizeclass_table[class].run_slots;
+                unsigned free_blocks = slot_free(slot);
+                stats->slots_active += state == SLOT_ACTIVE;
+                stats->slots_empty += state == SLOT_EMPTY;
+                stats->bytes_free += free_blocks * sizeclass_bytes(class);
+                in_use[class] += slot->capacity - free_blocks;
+            }
+        }
+        s += step;
+    }
+    stats->superslabs_live += live;
+}
+
+void stats_collect(struct hkm_stats *stats) {
+    size_t cached[CLASS_COUNT] = {0};
+    size_t in_use[CLASS_COUNT] = {0};
+    stats->heaps = heap_count();
+    stats->heaps_orphan = heap_orphans();
+    for (uint32_t i = 0; i < heap_count(); i++) {
+        struct heap *heap = heap_by_number(i);
+        if (heap != NULL)
+            collect_heap(stats, heap, cached);
+    }
+    for (uint32_t i = 0; arena.bytes != 0 && i < superslab_top(); i++) {
+        if (!bitset_test(superslab_avail, i))
+            collect_superslab(stats, i, in_use);
+    }
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        size_t live = in_use[class] > cached[class] ? in_use[class] - cached[class] : 0;
+        stats->small_blocks_live += live;
+        stats->small_bytes_live += live * sizeclass_bytes(class);
+        stats->bytes_cached += cached[class] * sizeclass_bytes(class);
+    }
+    stats->large_blocks_live = large_blocks();
+    stats->large_bytes_live = large_bytes();
+    stats->bytes_large_cached = large_cached_bytes();
+    stats->superslabs_cached = superslab_warm_count();
+    stats->bytes_returned = superslab_returned_bytes();
+    stats->bytes_reserved = arena.bytes;
+    stats->bytes_committed = superslab_committed_bytes();
+    stats->bytes_metadata = arena_metadata_bytes();
+    stats->calls_mmap = os_call_count(OS_MMAP);
+    stats->calls_munmap = os_call_count(OS_MUNMAP);
+    stats->calls_mprotect = os_call_count(OS_MPROTECT);
+    stats->calls_madvise = os_call_count(OS_MADVISE);
+    stats->calls_mremap = os_call_count(OS_MREMAP);
+}
+
+/* ---- printing ---- */
+
+static void row(int fd, const char *name, uint64_t value, bool bytes) {
+    struct text line = {0};
+    text_add(&line, "  ");
+    text_add(&line, name);
+    text_column(&line, 34);
+    if (bytes)
+        text_bytes(&line, value);
+    else
+        text_dec(&line, value);
+    text_add(&line, "\n");
+    os_write(fd, line.chars, line.used);
+}
+
+void stats_print(int fd) {
+    struct hkm_stats s;
+    memset(&s, 0, sizeof s);
+    stats_collect(&s);
+    static const char head[] = "hakmem statistics\n";
+    os_write(fd, head, sizeof head - 1);
+    row(fd, "live small blocks", s.small_blocks_live, false);
+    row(fd, "live small bytes", s.small_bytes_live, true);
+    row(fd, "live large blocks", s.large_blocks_live, false);
+    row(fd, "live large bytes", s.large_bytes_live, true);
+    row(fd, "cached in magazines and packets", s.bytes_cached, true);
+    row(fd, "free in slots", s.bytes_free, true);
+    row(fd, "big cache", s.bytes_large_cached, true);
+    row(fd, "returned to the OS", s.bytes_returned, true);
+    row(fd, "committed", s.bytes_committed, true);
+    row(fd, "metadata committed", s.bytes_metadata, true);
+    row(fd, "SuperSlabs live", s.superslabs_live, false);
+    row(fd, "SuperSlabs cached (LRU)", s.superslabs_cached, false);
+    row(fd, "slot runs active", s.slots_active, false);
+    row(fd, "slot runs empty", s.slots_empty, false);
+    row(fd, "slots from stage 0 (own EMPTY)", s.slots_stage[0], false);
+    row(fd, "slots from stage 1 (EMPTY list)", s.slots_stage[1], false);
+    row(fd, "slots from stage 2 (UNUSED)", s.slots_stage[2], false);
+    row(fd, "slots from stage 3 (SuperSlab)", s.slots_stage[3], false);
+    row(fd, "fills", s.fills, false);
+    row(fd, "flushes", s.flushes, false);
+    row(fd, "drains", s.drains, false);
+    row(fd, "blocks freed remotely", s.remote_frees, false);
+    row(fd, "packets that carried them", s.remote_packets, false);
+    row(fd, "large blocks allocated", s.large_allocs, false);
+    row(fd, "of these from the big cache", s.large_hits, false);
+    row(fd, "heaps", s.heaps, false);
+    row(fd, "heaps without a thread", s.heaps_orphan, false);
+    row(fd, "heaps adopted", s.adoptions, false);
+    row(fd, "mmap calls", s.calls_mmap, false);
+    row(fd, "munmap calls", s.calls_munmap, false);
+    row(fd, "mprotect calls", s.calls_mprotect, false);
+    row(fd, "madvise calls", s.calls_madvise, false);
+    row(fd, "mremap calls", s.calls_mremap, false);
+}
+
+__attribute__((destructor)) static void at_exit(void) {
+    if (options.stats == STATS_EXIT)
+        stats_print(2);
+}

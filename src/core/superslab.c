@@ -1,0 +1,350 @@
+/* superslab.c -- claiming, releasing and purging; see superslab.h for the sets and their rules. */
+#include "core/superslab.h"
+
+#include <errno.h>
+
+#include "base/require.h"
+#include "core/options.h"
+
+bitset_word superslab_avail[ARENA_SUPERSLABS_MAX / 64];
+bitset_word superslab_open[ARENA_SUPERSLABS_MAX / 64];
+bitset_word superslab_warm[ARENA_SUPERSLABS_MAX / 64];
+static bitset_word committed[ARENA_SUPERSLABS_MAX / 64];
+
+static ATOMIC(uint32_t) top = 1;
+static ATOMIC(uint32_t) first_avail = 1; /* hint: nothing below it is available */
+static ATOMIC(uint32_t) warm_count;
+static ATOMIC(uint32_t) idle_dirty_slots; /* wraps below zero for moments */
+static ATOMIC(size_t) committed_bytes;
+static ATOMIC(uint64_t) returned_bytes;
+
+uint32_t superslab_top(void) { return atomic_get(&top, relaxed); }
+size_t superslab_idle_dirty(void) {
+    int32_t slots = (int32_t)atomic_get(&idle_dirty_slots, relaxed);
+    return slots <= 0 ? 0 : (size_t)slots * SLOT_BYTES;
+}
+uint32_t superslab_warm_count(void) {
+    int32_t count = (int32_t)atomic_get(&warm_count, relaxed);
+    return count <= 0 ? 0 : (uint32_t)count;
+}
+size_t superslab_committed_bytes(void) { return atomic_get(&committed_bytes, relaxed); }
+uint64_t superslab_returned_bytes(void) { return atomic_get(&returned_bytes, relaxed); }
+
+void superslab_init(void) {
+    bitset_give_run(superslab_avail, 1, arena.superslab_count - 1);
+    bitset_give(committed, 0); /* by arena_init, with the first maps */
+    atomic_put(&committed_bytes, SUPERSLAB_BYTES, relaxed);
+    atomic_put(&superslab_at(0)->unused, ~UINT32_C(1), release); /* slot 0 is the guard */
+    bitset_give(superslab_open, 0);
+}
+
+static void raise_top(uint32_t to) {
+    uint32_t have = atomic_get(&top, relaxed);
+    while (have < to && !atomic_cas_weak(&top, &have, to, relaxed, relaxed)) {
+    }
+}
+
+static void lower_first_avail(uint32_t to) {
+    uint32_t have = atomic_get(&first_avail, relaxed);
+    while (have > to && !atomic_cas_weak(&first_avail, &have, to, relaxed, relaxed)) {
+    }
+}
+
+/* Commits SuperSlabs that the caller has claimed, and a few more behind them, so that a growing
+ * heap does not pay a system call for each: an eighth of what there is, at most 64 MiB. */
+static int commit(size_t first, size_t count) {
+    size_t from = bitset_next_clear(committed, first, first + count);
+    if (from == first + count)
+        return 0;
+    size_t ahead = atomic_get(&committed_bytes, relaxed) >> (SUPERSLAB_SHIFT + 3);
+    if (ahead > MIB(64) >> SUPERSLAB_SHIFT)
+        ahead = MIB(64) >> SUPERSLAB_SHIFT;
+    size_t end = first + count + ahead;
+    if (end > arena.superslab_count)
+        end = arena.superslab_count;
+    int error = arena_commit_maps(first * SUPERSLAB_SLOTS, count * SUPERSLAB_SLOTS);
+    if (error != 0)
+        return error;
+    error = os_commit(arena_slot_start((uint32_t)(from * SUPERSLAB_SLOTS)),
+                      (end - from) << SUPERSLAB_SHIFT);
+    if (error != 0 && ahead > 0) {
+        end = first + count;
+        error = os_commit(arena_slot_start((uint32_t)(from * SUPERSLAB_SLOTS)),
+                          (end - from) << SUPERSLAB_SHIFT);
+    }
+    if (error != 0)
+        return error;
+    for (size_t i = from; i < end; i++) {
+        if ((atomic_or(&committed[i >> 6], bitset_bit(i), relaxed) & bitset_bit(i)) == 0)
+            atomic_add(&committed_bytes, SUPERSLAB_BYTES, relaxed);
+    }
+    return 0;
+}
+
+/* What follows a claim in `avail`: the SuperSlabs are ours, and leave the LRU. */
+static int adopt(uint32_t first, size_t count) {
+    for (size_t i = first; i < first + count; i++) {
+        if (bitset_claim(superslab_warm, i)) {
+            atomic_sub(&warm_count, 1, relaxed);
+            uint32_t dirty = atomic_get(&superslab_at(i)->dirty, relaxed);
+            atomic_sub(&idle_dirty_slots, bits_count(dirty), relaxed);
+        }
+    }
+    raise_top((uint32_t)(first + count));
+    int error = commit(first, count);
+    if (error != 0) {
+        for (size_t i = first; i < first + count; i++) {
+            if (bitset_test(committed, i)) /* the others never were: their records may not exist */
+                superslab_release((uint32_t)(i * SUPERSLAB_SLOTS), SUPERSLAB_SLOTS, os_clock_ms());
+            else
+                bitset_give(superslab_avail, i);
+        }
+        lower_first_avail(first);
+    }
+    return error;
+}
+
+static uint32_t claim_warm(void) {
+    uint32_t end = superslab_top();
+    size_t i = bitset_next_set(superslab_warm, 0, end);
+    for (; i < end; i = bitset_next_set(superslab_warm, i + 1, end)) {
+        if (bitset_claim(superslab_avail, i))
+            return (uint32_t)i;
+    }
+    return 0;
+}
+
+static uint32_t claim_avail(size_t from, size_t count, size_t alignment) {
+    size_t i = from;
+    while ((i = bitset_next_set(superslab_avail, i, arena.superslab_count)) + count <=
+           arena.superslab_count) {
+        uintptr_t start = arena.base + (i << SUPERSLAB_SHIFT);
+        if ((start & (alignment - 1)) != 0) {
+            i += (round_up(start, alignment) - start) >> SUPERSLAB_SHIFT;
+            continue;
+        }
+        size_t end = bitset_next_clear(superslab_avail, i, i + count);
+        if (end < i + count)
+            i = end + 1;
+        else if (bitset_claim_run(superslab_avail, i, count))
+            return (uint32_t)i;
+        else
+            i++;
+    }
+    return 0;
+}
+
+uint32_t superslab_take(size_t count, size_t alignment, int *error) {
+    *error = ENOMEM;
+    if (alignment < SUPERSLAB_BYTES)
+        alignment = SUPERSLAB_BYTES;
+    if (count >= arena.superslab_count || alignment > arena.bytes)
+        return 0;
+    uint32_t first = count == 1 && alignment == SUPERSLAB_BYTES ? claim_warm() : 0;
+    if (first == 0) {
+        uint32_t from = atomic_get(&first_avail, relaxed);
+        first = claim_avail(from, count, alignment);
+        if (first == 0)
+            first = claim_avail(1, count, alignment);
+        else if (first == from && count == 1)
+            atomic_cas(&first_avail, &from, first + 1, relaxed, relaxed);
+    }
+    if (first == 0)
+        return 0;
+    *error = adopt(first, count);
+    return *error == 0 ? first : 0;
+}
+
+int superslab_take_at(uint32_t first, size_t count) {
+    if (count > arena.superslab_count - first ||
+        !bitset_claim_run(superslab_avail, first, count))
+        return ENOMEM;
+    return adopt(first, count);
+}
+
+/* The hint must not stay clear when slots are there: look again after clearing it. */
+static void close_if_full(uint32_t superslab) {
+    struct superslab *ss = superslab_at(superslab);
+    if (atomic_get(&ss->unused, relaxed) != 0)
+        return;
+    atomic_and(&superslab_open[superslab >> 6], ~bitset_bit(superslab), acq_rel);
+    if (atomic_get(&ss->unused, acquire) != 0)
+        bitset_give(superslab_open, superslab);
+}
+
+uint32_t superslab_claim(uint32_t superslab, unsigned count, bool aligned) {
+    struct superslab *ss = superslab_at(superslab);
+    uint32_t unused = atomic_get(&ss->unused, relaxed);
+    int at;
+    while ((at = bits_find_run(unused, count, aligned)) >= 0) {
+        uint32_t mask = bits_below32(count) << at;
+        if (atomic_cas_weak(&ss->unused, &unused, unused & ~mask, acquire, relaxed)) {
+            uint32_t was = atomic_get(&ss->dirty, relaxed) & mask;
+            atomic_sub(&idle_dirty_slots, bits_count(was), relaxed);
+            close_if_full(superslab);
+            return superslab * SUPERSLAB_SLOTS + (uint32_t)at;
+        }
+    }
+    close_if_full(superslab);
+    return 0;
+}
+
+bool superslab_claim_mask(uint32_t superslab, uint32_t mask) {
+    struct superslab *ss = superslab_at(superslab);
+    uint32_t unused = atomic_get(&ss->unused, relaxed);
+    do {
+        if ((unused & mask) != mask)
+            return false;
+    } while (!atomic_cas_weak(&ss->unused, &unused, unused & ~mask, acquire, relaxed));
+    uint32_t was = atomic_get(&ss->dirty, relaxed) & mask;
+    atomic_sub(&idle_dirty_slots, bits_count(was), relaxed);
+    close_if_full(superslab);
+    return true;
+}
+
+/* Mask of the slots of [slot, end) that lie in slot's SuperSlab. */
+static uint32_t mask_of(size_t slot, size_t end) {
+    unsigned from = (unsigned)(slot % SUPERSLAB_SLOTS);
+    size_t count = end - slot;
+    if (count > SUPERSLAB_SLOTS - from)
+        count = SUPERSLAB_SLOTS - from;
+    return bits_below32((unsigned)count) << from;
+}
+
+bool superslab_soil(uint32_t first_slot, size_t count) {
+    bool clean = true;
+    size_t end = first_slot + count;
+    for (size_t s = first_slot; s < end; s = (s / SUPERSLAB_SLOTS + 1) * SUPERSLAB_SLOTS) {
+        struct superslab *ss = superslab_at(s / SUPERSLAB_SLOTS);
+        uint32_t mask = mask_of(s, end);
+        if ((atomic_get(&ss->dirty, relaxed) & mask) != mask)
+            clean = (atomic_or(&ss->dirty, mask, relaxed) & mask) == 0 && clean;
+        else
+            clean = false;
+    }
+    return clean;
+}
+
+void superslab_wash(uint32_t first_slot, size_t count) {
+    size_t end = first_slot + count;
+    for (size_t s = first_slot; s < end; s = (s / SUPERSLAB_SLOTS + 1) * SUPERSLAB_SLOTS)
+        atomic_and(&superslab_at(s / SUPERSLAB_SLOTS)->dirty, ~mask_of(s, end), relaxed);
+}
+
+static void make_available(uint32_t superslab, struct superslab *ss) {
+    if (atomic_get(&ss->dirty, relaxed) != 0) {
+        bitset_give(superslab_warm, superslab);
+        atomic_add(&warm_count, 1, relaxed);
+    }
+    bitset_give(superslab_avail, superslab);
+    lower_first_avail(superslab);
+}
+
+static void release_in(uint32_t superslab, uint32_t mask, uint32_t now_ms) {
+    struct superslab *ss = superslab_at(superslab);
+    if ((int32_t)(now_ms - atomic_get(&ss->idle_ms, relaxed)) > 0)
+        atomic_put(&ss->idle_ms, now_ms, relaxed);
+    atomic_add(&idle_dirty_slots, bits_count(atomic_get(&ss->dirty, relaxed) & mask), relaxed);
+    uint32_t before = atomic_or(&ss->unused, mask, acq_rel);
+    hkm_require((before & mask) == 0, "U3 slot released twice", ss);
+    uint32_t full = ~UINT32_C(0);
+    if ((before | mask) != full) {
+        if (!bitset_test(superslab_open, superslab))
+            bitset_give(superslab_open, superslab);
+    } else if (atomic_cas(&ss->unused, &full, 0, acq_rel, relaxed)) {
+        (void)bitset_claim(superslab_open, superslab);
+        make_available(superslab, ss);
+    }
+}
+
+void superslab_release(uint32_t first_slot, size_t count, uint32_t now_ms) {
+    size_t end = first_slot + count;
+    for (size_t s = first_slot; s < end; s = (s / SUPERSLAB_SLOTS + 1) * SUPERSLAB_SLOTS)
+        release_in((uint32_t)(s / SUPERSLAB_SLOTS), mask_of(s, end), now_ms);
+}
+
+/* ---- purge ---- */
+
+static bool is_idle(const struct superslab *ss, uint32_t now_ms, uint32_t age_ms) {
+    uint32_t since = atomic_get(&ss->idle_ms, relaxed);
+    return (int32_t)(now_ms - since) >= (int32_t)age_ms;
+}
+
+/* Purges slots that the caller has claimed; their dirty bits go when the OS took the pages. */
+static size_t purge_slots(uint32_t superslab, uint32_t mask) {
+    struct superslab *ss = superslab_at(superslab);
+    size_t bytes = 0;
+    for (uint32_t left = mask; left != 0;) {
+        unsigned at = bits_lowest(left);
+        unsigned count = bits_lowest(~((uint64_t)left >> at));
+        uint32_t run = bits_below32(count) << at;
+        left &= ~run;
+        if (os_purge(arena_slot_start(superslab * SUPERSLAB_SLOTS + at), count * SLOT_BYTES) == 0) {
+            atomic_and(&ss->dirty, ~run, relaxed);
+            bytes += count * SLOT_BYTES;
+        }
+    }
+    return bytes;
+}
+
+/* Slots that are UNUSED in SuperSlabs where others are not. */
+static size_t purge_open(uint32_t superslab, uint32_t now_ms, uint32_t age_ms) {
+    struct superslab *ss = superslab_at(superslab);
+    if (!is_idle(ss, now_ms, age_ms))
+        return 0;
+    uint32_t mask = atomic_get(&ss->unused, relaxed) & atomic_get(&ss->dirty, relaxed);
+    if (mask == 0 || !superslab_claim_mask(superslab, mask))
+        return 0;
+    size_t bytes = purge_slots(superslab, mask);
+    release_in(superslab, mask, now_ms);
+    return bytes;
+}
+
+/* Empty SuperSlabs: neighbours go in one call, because large pieces cost less a page. */
+static size_t purge_warm(uint32_t from, uint32_t now_ms, uint32_t age_ms, uint32_t *next) {
+    uint32_t end = superslab_top();
+    uint32_t i = from;
+    while (i < end && i - from < 64 && bitset_test(superslab_warm, i) &&
+           is_idle(superslab_at(i), now_ms, age_ms) && bitset_claim(superslab_avail, i)) {
+        if (bitset_claim(superslab_warm, i)) {
+            atomic_sub(&warm_count, 1, relaxed);
+            uint32_t dirty = atomic_get(&superslab_at(i)->dirty, relaxed);
+            atomic_sub(&idle_dirty_slots, bits_count(dirty), relaxed);
+        }
+        i++;
+    }
+    *next = i == from ? i + 1 : i;
+    size_t bytes = 0;
+    bool whole = i - from > 1 && os_purge(arena_slot_start(from * SUPERSLAB_SLOTS),
+                                          (size_t)(i - from) << SUPERSLAB_SHIFT) == 0;
+    for (uint32_t k = from; k < i; k++) {
+        struct superslab *ss = superslab_at(k);
+        uint32_t dirty = atomic_get(&ss->dirty, relaxed);
+        if (whole) {
+            atomic_put(&ss->dirty, 0, relaxed);
+            bytes += bits_count(dirty) * SLOT_BYTES;
+        } else {
+            bytes += purge_slots(k, dirty);
+        }
+        uint32_t stays = atomic_get(&ss->dirty, relaxed); /* locked memory can not be purged */
+        atomic_add(&idle_dirty_slots, bits_count(stays), relaxed);
+        atomic_put(&ss->idle_ms, now_ms, relaxed);
+        make_available(k, ss);
+    }
+    return bytes;
+}
+
+size_t superslab_purge(uint32_t now_ms, uint32_t age_ms) {
+    size_t bytes = 0;
+    uint32_t end = superslab_top();
+    for (size_t i = bitset_next_set(superslab_warm, 0, end); i < end;) {
+        uint32_t next;
+        bytes += purge_warm((uint32_t)i, now_ms, age_ms, &next);
+        i = bitset_next_set(superslab_warm, next, end);
+    }
+    for (size_t i = bitset_next_set(superslab_open, 0, end); i < end;
+         i = bitset_next_set(superslab_open, i + 1, end))
+        bytes += purge_open((uint32_t)i, now_ms, age_ms);
+    atomic_add(&returned_bytes, bytes, relaxed);
+    return bytes;
+}

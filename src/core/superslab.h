@@ -1,0 +1,84 @@
+/* superslab.h -- SuperSlabs: 2 MiB pieces of the arena, cut into 32 slots for all classes at once.
+ * Purpose     who has which slot, which SuperSlabs are empty, which pages are dirty.
+ *
+ *     Four sets of bits, one bit a SuperSlab, and two masks of 32 bits in each SuperSlab's record
+ *     say everything; a bit that is set is there for the claiming (bitset.h), and nothing is linked.
+ *
+ *       avail      nobody holds any part of it. Whoever clears the bit has the whole SuperSlab.
+ *       warm       hint: avail, and some of its pages are still resident: the LRU of empty
+ *                  SuperSlabs, ordered by idle_ms
+ *       open       hint: not avail, and some slot is UNUSED
+ *       committed  readable and writable
+ *       unused     mask in the record: slot is UNUSED and may be claimed
+ *       dirty      mask in the record: the slot's pages may be resident and not zero
+ *
+ *       avail --take--> held, unused == 0 --release some--> open --release the last--> avail
+ *
+ * Invariants  U1. avail => unused == 0 (its slots are claimed through avail only)
+ *             U2. a slot that is not dirty reads as zeros
+ *             U3. unused & class map: a slot whose bit is set has class 0 and state UNUSED
+ *             U4. the sum of dirty slots that nobody holds == superslab_idle_dirty()
+ * Ordering    the release of a bit of `unused` or `avail` pairs with the acquire of its claim.
+ * Locking     lock-free. A thread that stops at any point holds at most the bits it has claimed.
+ */
+#ifndef HKM_CORE_SUPERSLAB_H
+#define HKM_CORE_SUPERSLAB_H
+
+#include "base/bitset.h"
+#include "core/arena.h"
+
+struct superslab {
+    ATOMIC(uint32_t) unused;
+    ATOMIC(uint32_t) dirty;
+    ATOMIC(uint32_t) idle_ms; /* when a slot last became UNUSED */
+    uint32_t huge;            /* huge pages were asked for; holder only */
+    uint64_t spare[2];
+};
+_Static_assert(sizeof(struct superslab) == 32, "one byte a slot, see per_slot in arena.c");
+
+extern bitset_word superslab_avail[ARENA_SUPERSLABS_MAX / 64];
+extern bitset_word superslab_open[ARENA_SUPERSLABS_MAX / 64];
+extern bitset_word superslab_warm[ARENA_SUPERSLABS_MAX / 64];
+
+HKM_INLINE struct superslab *superslab_at(size_t i) { return &arena.superslabs[-1 - (ptrdiff_t)i]; }
+
+/* Makes all but the guard slot available; called by arena_init. */
+void superslab_init(void);
+
+/* Takes `count` SuperSlabs side by side, the first aligned to `alignment` bytes, with unused == 0.
+ * Returns the number of the first, or 0 with *error set. Commits; may enter the OS. */
+uint32_t superslab_take(size_t count, size_t alignment, int *error);
+/* Takes exactly [first, first + count) if they are all available. Returns 0 or an errno value. */
+int superslab_take_at(uint32_t first, size_t count);
+
+/* Claims `count` (1..32) neighbouring UNUSED slots of a SuperSlab, aligned to their count if asked.
+ * Returns the first one's number, or 0. */
+uint32_t superslab_claim(uint32_t superslab, unsigned count, bool aligned);
+/* Claims exactly these slots; false when any of them is not UNUSED. */
+bool superslab_claim_mask(uint32_t superslab, uint32_t mask);
+/* Marks slots dirty, because somebody is about to hand them out; true when none of them was. */
+bool superslab_soil(uint32_t first_slot, size_t count);
+
+/* Marks slots that the caller holds as not dirty: their pages are gone. */
+void superslab_wash(uint32_t first_slot, size_t count);
+
+/* Gives slots [first, first + count) back as UNUSED, at any length; whole SuperSlabs among them
+ * become available. */
+void superslab_release(uint32_t first_slot, size_t count, uint32_t now_ms);
+
+/* Gives dirty pages of slots that nobody holds back to the OS, if they have been idle for at least
+ * `age_ms`. Returns the number of bytes. Enters the OS. */
+size_t superslab_purge(uint32_t now_ms, uint32_t age_ms);
+
+/* One more than the highest SuperSlab that was ever taken. */
+uint32_t superslab_top(void);
+/* Bytes of dirty slots that nobody holds; approximate while threads run. */
+size_t superslab_idle_dirty(void);
+/* Number of warm SuperSlabs, likewise. */
+uint32_t superslab_warm_count(void);
+/* Bytes of SuperSlabs that are committed. */
+size_t superslab_committed_bytes(void);
+/* Bytes that superslab_purge has returned since the start. */
+uint64_t superslab_returned_bytes(void);
+
+#endif

@@ -1,0 +1,58 @@
+/* os.h -- the contract with the operating system: everything the allocator asks of it.
+ * Purpose     reserve, commit and purge address space; time; waiting; writing a report. One
+ *             file per system implements it (os_linux.c); the rest of the tree makes no system
+ *             call. A simulation replaces this file.
+ * Errors      functions that can fail return 0 or an errno value, and leave errno as it was.
+ * Locking     none is needed, and no caller holds a lock across a call that maps memory.
+ */
+#ifndef HKM_OS_OS_H
+#define HKM_OS_OS_H
+
+#include "base/atomic.h"
+#include "base/config.h"
+
+enum os_call { OS_MMAP, OS_MUNMAP, OS_MPROTECT, OS_MADVISE, OS_MREMAP, OS_CALLS };
+
+/* The page size in bytes: 4, 16 or 64 KiB. No system call. */
+size_t os_page_bytes(void);
+
+/* Reserves `bytes` of inaccessible address space; NULL when there is none. */
+void *os_reserve(size_t bytes);
+/* Gives a whole reservation back. */
+void os_unreserve(void *start, size_t bytes);
+/* Makes a range of a reservation readable and writable; new pages read as zeros. */
+int os_commit(void *start, size_t bytes);
+/* Gives the pages of a committed range back; it stays committed and reads as zeros. */
+int os_purge(void *start, size_t bytes);
+/* Like os_purge, but with a new mapping, which merges with its neighbours. */
+int os_renew(void *start, size_t bytes);
+/* Moves the pages of one committed range to another without copying; the old range stays
+ * committed and reads as zeros. ENOSYS where the kernel can not. */
+int os_move(void *from, void *to, size_t bytes);
+/* Asks for huge pages in a range of whole SuperSlabs. */
+int os_huge(void *start, size_t bytes);
+/* A page that reads as zeros in a child after fork, whatever was written to it before. */
+int os_wipe_on_fork(void *page, size_t bytes);
+
+/* Milliseconds of a coarse monotonic clock. No system call. */
+uint32_t os_clock_ms(void);
+/* Waits a little, longer the more often the caller has waited in vain. */
+void os_backoff(unsigned attempt);
+/* A number, not 0, that differs between all threads alive. */
+uintptr_t os_thread_token(void);
+
+/* Writes to a descriptor, as far as that goes. Async-signal-safe. */
+void os_write(int fd, const char *text, size_t bytes);
+/* Copies memory that may not be there; false when any of it is not. Async-signal-safe. */
+bool os_peek(const void *from, void *to, size_t bytes);
+/* Reads a file piece by piece into `buffer`; calls `each` with every whole line (without its end)
+ * until that returns false. False when the file can not be opened. Async-signal-safe. */
+bool os_each_line(const char *path, char *buffer, size_t bytes,
+                  bool (*each)(const char *line, void *arg), void *arg);
+/* Value of an environment variable, NULL in set-uid programs. */
+const char *os_getenv(const char *name);
+
+/* How often a call of this kind was made. */
+uint64_t os_call_count(enum os_call call);
+
+#endif

@@ -1,0 +1,188 @@
+/* os_linux.c -- the contract of os.h, for Linux.
+ * Purpose     thin wrappers; each call that maps memory is counted.
+ * Ownership   the counters are shared and only ever added to.
+ */
+#include "os/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+static ATOMIC(uint64_t) calls[OS_CALLS];
+
+static void count(enum os_call call) { atomic_add(&calls[call], 1, relaxed); }
+
+uint64_t os_call_count(enum os_call call) { return atomic_get(&calls[call], relaxed); }
+
+size_t os_page_bytes(void) {
+    static ATOMIC(size_t) page;
+    size_t bytes = atomic_get(&page, relaxed);
+    if (unlikely(bytes == 0)) {
+        bytes = (size_t)getauxval(AT_PAGESZ);
+        if (bytes == 0)
+            bytes = 4096;
+        atomic_put(&page, bytes, relaxed);
+    }
+    return bytes;
+}
+
+/* Turns a call's result into 0 or an errno value, restoring errno. */
+static int outcome(bool failed, int saved) {
+    int error = failed ? errno : 0;
+    errno = saved;
+    return error;
+}
+
+void *os_reserve(size_t bytes) {
+    int saved = errno;
+    count(OS_MMAP);
+    void *start =
+        mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    errno = saved;
+    return start == MAP_FAILED ? NULL : start;
+}
+
+void os_unreserve(void *start, size_t bytes) {
+    int saved = errno;
+    count(OS_MUNMAP);
+    (void)munmap(start, bytes);
+    errno = saved;
+}
+
+int os_commit(void *start, size_t bytes) {
+    int saved = errno;
+    count(OS_MPROTECT);
+    return outcome(mprotect(start, bytes, PROT_READ | PROT_WRITE) != 0, saved);
+}
+
+int os_purge(void *start, size_t bytes) {
+    int saved = errno;
+    count(OS_MADVISE);
+    return outcome(madvise(start, bytes, MADV_DONTNEED) != 0, saved);
+}
+
+int os_renew(void *start, size_t bytes) {
+    int saved = errno;
+    count(OS_MMAP);
+    void *at = mmap(start, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    return outcome(at == MAP_FAILED, saved);
+}
+
+int os_move(void *from, void *to, size_t bytes) {
+    int saved = errno;
+    count(OS_MREMAP);
+    void *at =
+        mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+    return outcome(at == MAP_FAILED, saved);
+}
+
+int os_huge(void *start, size_t bytes) {
+    int saved = errno;
+    count(OS_MADVISE);
+    return outcome(madvise(start, bytes, MADV_HUGEPAGE) != 0, saved);
+}
+
+int os_wipe_on_fork(void *page, size_t bytes) {
+    int saved = errno;
+    count(OS_MADVISE);
+    return outcome(madvise(page, bytes, MADV_WIPEONFORK) != 0, saved);
+}
+
+uint32_t os_clock_ms(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+}
+
+void os_backoff(unsigned attempt) {
+    if (attempt < 64) {
+        for (unsigned i = 0; i <= attempt; i++)
+            cpu_pause();
+    } else if (attempt < 128) {
+        sched_yield();
+    } else {
+        int saved = errno;
+        struct timespec nap = {.tv_sec = 0, .tv_nsec = 50000};
+        (void)nanosleep(&nap, NULL);
+        errno = saved;
+    }
+}
+
+static __thread char thread_mark;
+
+uintptr_t os_thread_token(void) { return (uintptr_t)&thread_mark; }
+
+void os_write(int fd, const char *text, size_t bytes) {
+    int saved = errno;
+    while (bytes > 0) {
+        ssize_t done = write(fd, text, bytes);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            break;
+        text += done;
+        bytes -= (size_t)done;
+    }
+    errno = saved;
+}
+
+bool os_peek(const void *from, void *to, size_t bytes) {
+    int saved = errno;
+    struct iovec local = {.iov_base = to, .iov_len = bytes};
+    struct iovec remote = {.iov_base = (void *)(uintptr_t)from, .iov_len = bytes};
+    ssize_t done = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+    errno = saved;
+    return done == (ssize_t)bytes;
+}
+
+bool os_each_line(const char *path, char *buffer, size_t bytes,
+                  bool (*each)(const char *line, void *arg), void *arg) {
+    int saved = errno;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        errno = saved;
+        return false;
+    }
+    size_t held = 0;
+    bool wanted = true;
+    while (wanted) {
+        ssize_t got = read(fd, buffer + held, bytes - 1 - held);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        held += (size_t)got;
+        buffer[held] = '\0';
+        char *line = buffer;
+        char *end;
+        while (wanted && (end = strchr(line, '\n')) != NULL) {
+            *end = '\0';
+            wanted = each(line, arg);
+            line = end + 1;
+        }
+        held = (size_t)(buffer + held - line);
+        if (held == bytes - 1)
+            held = 0; /* a line longer than the buffer: its pieces are no lines */
+        memmove(buffer, line, held);
+    }
+    (void)close(fd);
+    errno = saved;
+    return true;
+}
+
+const char *os_getenv(const char *name) { return secure_getenv(name); }
