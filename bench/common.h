@@ -264,6 +264,20 @@ static inline double bench_mib(size_t bytes)
 
 /* ---- threads ---- */
 
+/* When one thread began and ended.  Each thread takes its own: the main thread, with every CPU busy,
+ * wakes from a barrier when the work is well under way. */
+struct bench_span {
+    double begin;
+    double end;
+};
+
+/* Widens *whole (zeroed at first) so that it covers `part`. */
+static inline void bench_span_join(struct bench_span *whole, struct bench_span part)
+{
+    if (whole->end <= 0.0 || part.begin < whole->begin) whole->begin = part.begin;
+    if (part.end > whole->end) whole->end = part.end;
+}
+
 static inline void bench_thread_start(pthread_t *thread, void *(*body)(void *), void *argument)
 {
     if (pthread_create(thread, NULL, body, argument) != 0) bench_die(3, "pthread_create failed");

@@ -19,6 +19,7 @@ struct worker {
     uint64_t writes;
     size_t size;
     pthread_barrier_t *barrier;
+    struct bench_span taken;
     uint64_t checksum;
 };
 
@@ -27,6 +28,7 @@ static void *worker_main(void *argument)
     struct worker *worker = argument;
     uint64_t sum = 0;
     pthread_barrier_wait(worker->barrier);
+    worker->taken.begin = bench_now();
     free(worker->gift);
     for (uint64_t i = 0; i < worker->iterations; i++) {
         volatile uint64_t *block = bench_need(malloc(worker->size));
@@ -35,6 +37,7 @@ static void *worker_main(void *argument)
         sum += *block;
         free((void *)(uintptr_t)block);
     }
+    worker->taken.end = bench_now();
     worker->checksum = sum;
     return NULL;
 }
@@ -51,7 +54,7 @@ int main(int argc, char **argv)
 
     struct worker *workers = bench_map(thread_count * sizeof *workers);
     pthread_barrier_t barrier;
-    pthread_barrier_init(&barrier, NULL, (unsigned)thread_count + 1);
+    pthread_barrier_init(&barrier, NULL, (unsigned)thread_count);
     for (size_t t = 0; t < thread_count; t++) {
         if (passive) workers[t].gift = bench_need(malloc(size));
         workers[t].iterations = iterations;
@@ -62,14 +65,14 @@ int main(int argc, char **argv)
     for (size_t t = 0; t < thread_count; t++) {
         bench_thread_start(&workers[t].thread, worker_main, &workers[t]);
     }
-    pthread_barrier_wait(&barrier);
-    double start = bench_now();
+    struct bench_span whole = { 0.0, 0.0 };
     uint64_t checksum = 0;
     for (size_t t = 0; t < thread_count; t++) {
         pthread_join(workers[t].thread, NULL);
         checksum += workers[t].checksum;
+        bench_span_join(&whole, workers[t].taken);
     }
-    double seconds = bench_now() - start;
+    double seconds = whole.end - whole.begin;
     bench_report(passive ? "false_sharing_passive" : "false_sharing_active",
                  thread_count * iterations * writes, seconds, checksum, "");
     return 0;

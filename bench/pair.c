@@ -12,6 +12,7 @@ struct worker {
     uint64_t pairs;
     size_t size;
     pthread_barrier_t *barrier;
+    struct bench_span taken;
     uint64_t checksum;
 };
 
@@ -21,6 +22,7 @@ static void *worker_main(void *argument)
     uint64_t sum = 0;
     size_t size = worker->size;
     pthread_barrier_wait(worker->barrier);
+    worker->taken.begin = bench_now();
     for (uint64_t i = 0; i < worker->pairs; i++) {
         void *block = bench_need(malloc(size));
         bench_put(block, 0, i);
@@ -28,6 +30,7 @@ static void *worker_main(void *argument)
         sum += bench_get(block, 0);
         free(block);
     }
+    worker->taken.end = bench_now();
     worker->checksum = sum;
     return NULL;
 }
@@ -42,21 +45,21 @@ int main(int argc, char **argv)
 
     struct worker *workers = bench_map(thread_count * sizeof *workers);
     pthread_barrier_t barrier;
-    pthread_barrier_init(&barrier, NULL, (unsigned)thread_count + 1);
+    pthread_barrier_init(&barrier, NULL, (unsigned)thread_count);
     for (size_t t = 0; t < thread_count; t++) {
         workers[t].pairs = pairs;
         workers[t].size = size;
         workers[t].barrier = &barrier;
         bench_thread_start(&workers[t].thread, worker_main, &workers[t]);
     }
-    pthread_barrier_wait(&barrier);
-    double start = bench_now();
+    struct bench_span whole = { 0.0, 0.0 };
     uint64_t checksum = 0;
     for (size_t t = 0; t < thread_count; t++) {
         pthread_join(workers[t].thread, NULL);
         checksum += workers[t].checksum;
+        bench_span_join(&whole, workers[t].taken);
     }
-    double seconds = bench_now() - start;
+    double seconds = whole.end - whole.begin;
     bench_report("pair", thread_count * pairs, seconds, checksum, "");
     return 0;
 }

@@ -1,32 +1,29 @@
-/* calls.c -- each function of hakmem.h that allocates, resizes or frees: results, alignment, contents, errno, and
- * what happens with sizes and alignments that can not be.
+/* calls.c -- each function of hakmem.h that allocates, resizes or frees: results, alignment,
+ * contents, errno, and what happens with sizes and alignments that can not be.
  */
 #include "api.inc"
 
-static void expect_block(const char *call, void *block, size_t bytes, size_t alignment)
-{
+static void expect_block(const char *call, void *block, size_t bytes, size_t alignment) {
     EXPECT(block != NULL, "%s of %zu: expected a block", call, bytes);
     if (block == NULL)
         return;
     size_t usable = hkm_malloc_usable_size(block);
-    EXPECT((uintptr_t)block % alignment == 0, "%s of %zu: %p is not %zu-aligned", call, bytes, block,
-           alignment);
+    EXPECT((uintptr_t)block % alignment == 0, "%s of %zu: %p is not %zu-aligned", call, bytes,
+           block, alignment);
     EXPECT(usable >= bytes, "%s of %zu: usable size %zu", call, bytes, usable);
     memset(block, 0xa5, usable < 70000 ? usable : 70000);
     ((char *)block)[usable - 1] = 1;
     hkm_free(block);
 }
 
-static void every_size_gives_an_aligned_block(void)
-{
+static void every_size_gives_an_aligned_block(void) {
     for (size_t bytes = 0; bytes < 40000; bytes += step())
         expect_block("hkm_malloc", hkm_malloc(bytes), bytes, 16);
     for (size_t bytes = 40000; bytes < 4 * MIB; bytes += 10007 * step())
         expect_block("hkm_malloc", hkm_malloc(bytes), bytes, 16);
 }
 
-static void calloc_gives_zeros_after_dirty_reuse(void)
-{
+static void calloc_gives_zeros_after_dirty_reuse(void) {
     for (size_t bytes = 1; bytes < 2 * MIB; bytes += bytes < 2000 ? step() : bytes / 3) {
         unsigned char *block = hkm_malloc(bytes);
         REQUIRE(block != NULL, "hkm_malloc(%zu)", bytes);
@@ -42,10 +39,10 @@ static void calloc_gives_zeros_after_dirty_reuse(void)
     }
 }
 
-static void realloc_keeps_contents_between_sizes(void)
-{
-    static const size_t sizes[] = {1,    16,    17,    100,    128,    129,    1000,    4096,   4097,
-                                   9000, 32768, 65536, 65537,  131073, 262144, 262145,  600000, 1048577};
+static void realloc_keeps_contents_between_sizes(void) {
+    static const size_t sizes[] = {1,     16,     17,     100,    128,    129,
+                                   1000,  4096,   4097,   9000,   32768,  65536,
+                                   65537, 131073, 262144, 262145, 600000, 1048577};
     size_t stride = step() > 3 ? 3 : 1;
     for (size_t i = 0; i < COUNT_OF(sizes); i++)
         for (size_t j = 0; j < COUNT_OF(sizes); j += stride) {
@@ -62,8 +59,7 @@ static void realloc_keeps_contents_between_sizes(void)
         }
 }
 
-static void realloc_of_null_allocates_and_to_zero_frees(void)
-{
+static void realloc_of_null_allocates_and_to_zero_frees(void) {
     for (size_t bytes = 1; bytes < 2 * MIB; bytes = bytes * 3 + 1) {
         void *block = hkm_realloc(NULL, bytes);
         REQUIRE(block != NULL, "hkm_realloc(NULL, %zu)", bytes);
@@ -75,18 +71,21 @@ static void realloc_of_null_allocates_and_to_zero_frees(void)
     }
 }
 
-#define EXPECT_REFUSED(call, wanted)                                                        \
-    do {                                                                                    \
-        errno = 0;                                                                          \
-        void *block_ = hide(call);                                                          \
-        EXPECT(block_ == NULL, "%s: expected NULL, found %p", #call, block_);               \
-        EXPECT(errno == (wanted), "%s: expected errno %d, found %d", #call, wanted, errno); \
+#define EXPECT_REFUSED(call, wanted)                                                               \
+    do {                                                                                           \
+        errno = 0;                                                                                 \
+        void *block_ = hide(call);                                                                 \
+        EXPECT(block_ == NULL, "%s: expected NULL, found %p", #call, block_);                      \
+        EXPECT(errno == (wanted), "%s: expected errno %d, found %d", #call, wanted, errno);        \
     } while (0)
 
-static void impossible_sizes_give_null_and_enomem(void)
-{
-    static const size_t impossible[] = {SIZE_MAX, SIZE_MAX - 15, SIZE_MAX - 4096, SIZE_MAX - (2 << 20),
-                                        (size_t)PTRDIFF_MAX + 1, (size_t)PTRDIFF_MAX};
+static void impossible_sizes_give_null_and_enomem(void) {
+    static const size_t impossible[] = {SIZE_MAX,
+                                        SIZE_MAX - 15,
+                                        SIZE_MAX - 4096,
+                                        SIZE_MAX - (2 << 20),
+                                        (size_t)PTRDIFF_MAX + 1,
+                                        (size_t)PTRDIFF_MAX};
     void *kept = hkm_malloc(100);
     REQUIRE(kept != NULL, "hkm_malloc(100)");
     pattern_fill(kept, 0, 100, 1);
@@ -106,14 +105,14 @@ static void impossible_sizes_give_null_and_enomem(void)
         errno = 1234;
         int result = hkm_posix_memalign(&out, 64, bytes);
         EXPECT(result == ENOMEM && out == (void *)&out && errno == 1234,
-               "hkm_posix_memalign(64, %zu): found %d, *out %p, errno %d", bytes, result, out, errno);
+               "hkm_posix_memalign(64, %zu): found %d, *out %p, errno %d", bytes, result, out,
+               errno);
         EXPECT(pattern_differs(kept, 100, 1) == 100, "a failed call changed the block");
     }
     hkm_free(kept);
 }
 
-static void bad_alignments_give_einval(void)
-{
+static void bad_alignments_give_einval(void) {
     static const size_t bad[] = {0, 3, 5, 12, 24, 48, 100, 4095, 4097};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         void *out = &out;
@@ -126,23 +125,24 @@ static void bad_alignments_give_einval(void)
     for (size_t alignment = 1; alignment < sizeof(void *); alignment *= 2) {
         void *out = NULL;
         int result = hkm_posix_memalign(&out, alignment, 64);
-        EXPECT(result == EINVAL, "hkm_posix_memalign(%zu): expected EINVAL, found %d", alignment, result);
+        EXPECT(result == EINVAL, "hkm_posix_memalign(%zu): expected EINVAL, found %d", alignment,
+               result);
     }
 }
 
-static void every_alignment_to_16_mib_is_kept(void)
-{
+static void every_alignment_to_16_mib_is_kept(void) {
     static const size_t sizes[] = {0, 1, 24, 100, 4000, 4096, 70000, 300000, 1100000};
     for (size_t alignment = 1; alignment <= 16 * MIB; alignment *= 2)
         for (size_t i = 0; i < COUNT_OF(sizes); i++) {
             size_t wanted = alignment < 16 ? 16 : alignment;
             void *out = NULL;
-            expect_block("hkm_aligned_alloc", hkm_aligned_alloc(alignment, sizes[i]), sizes[i], wanted);
+            expect_block("hkm_aligned_alloc", hkm_aligned_alloc(alignment, sizes[i]), sizes[i],
+                         wanted);
             expect_block("hkm_memalign", hkm_memalign(alignment, sizes[i]), sizes[i], wanted);
             if (alignment < sizeof(void *))
                 continue;
-            EXPECT(hkm_posix_memalign(&out, alignment, sizes[i]) == 0, "hkm_posix_memalign(%zu, %zu)",
-                   alignment, sizes[i]);
+            EXPECT(hkm_posix_memalign(&out, alignment, sizes[i]) == 0,
+                   "hkm_posix_memalign(%zu, %zu)", alignment, sizes[i]);
             expect_block("hkm_posix_memalign", out, sizes[i], wanted);
         }
     expect_block("hkm_memalign(24)", hkm_memalign(hide_size(24), 100), 100, 32);
@@ -151,8 +151,7 @@ static void every_alignment_to_16_mib_is_kept(void)
     expect_block("hkm_pvalloc", hkm_pvalloc(4097), 8192, 4096);
 }
 
-static void free_and_successful_calls_keep_errno(void)
-{
+static void free_and_successful_calls_keep_errno(void) {
     for (size_t bytes = 1; bytes < 40 * MIB; bytes = bytes * 3 + 5) {
         errno = 1234;
         void *block = hkm_malloc(bytes), *other = hkm_calloc(2, bytes);
@@ -166,8 +165,7 @@ static void free_and_successful_calls_keep_errno(void)
     }
 }
 
-static void sized_frees_free(void)
-{
+static void sized_frees_free(void) {
     hkm_free_sized(NULL, 5);
     hkm_free_aligned_sized(NULL, 64, 5);
     for (size_t bytes = 0; bytes < 2 * MIB; bytes = bytes < 3000 ? bytes + step() : bytes * 2 + 1) {
@@ -176,12 +174,12 @@ static void sized_frees_free(void)
         void *first = hide(block), *second = hide(aligned);
         hkm_free_sized(block, bytes);
         hkm_free_aligned_sized(aligned, 256, bytes);
-        EXPECT(!hkm_owns(first) && !hkm_owns(second), "sized frees of %zu left a block live", bytes);
+        EXPECT(!hkm_owns(first) && !hkm_owns(second), "sized frees of %zu left a block live",
+               bytes);
     }
 }
 
-static void zero_size_blocks_are_distinct(void)
-{
+static void zero_size_blocks_are_distinct(void) {
     void *blocks[100];
     for (size_t i = 0; i < COUNT_OF(blocks); i++) {
         blocks[i] = hkm_malloc(hide_size(0));
@@ -193,7 +191,8 @@ static void zero_size_blocks_are_distinct(void)
 }
 
 static const struct check checks[] = {
-#define CHECK(name) {#name, name}
+#define CHECK(name)                                                                                \
+    { #name, name }
     CHECK(every_size_gives_an_aligned_block),
     CHECK(calloc_gives_zeros_after_dirty_reuse),
     CHECK(realloc_keeps_contents_between_sizes),

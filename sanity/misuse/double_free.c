@@ -1,18 +1,16 @@
-/* double_free.c -- a block that is freed twice is caught at the second free: at once, later, by another thread,
- * after its neighbours were used again, whatever its size, alignment or origin.
+/* double_free.c -- a block that is freed twice is caught at the second free: at once, later, by
+ * another thread, after its neighbours were used again, whatever its size, alignment or origin.
  */
 #include "misuse.inc"
 
-static void at_once(void)
-{
+static void at_once(void) {
     void *block = take(100);
     free(block);
     free(culprit(block));
 }
 
 /* Frees every size of block twice would be many cases; these stand for the kinds. */
-static void free_twice(void *block)
-{
+static void free_twice(void *block) {
     free(hide(block));
     free(culprit(block));
 }
@@ -33,16 +31,14 @@ static void of_aligned_64(void) { free_twice(hide(aligned_alloc(64, 200))); }
 static void of_aligned_4096(void) { free_twice(hide(aligned_alloc(4096, 200))); }
 static void of_aligned_1_mib(void) { free_twice(hide(aligned_alloc(1 << 20, 100))); }
 
-static void of_posix_memalign(void)
-{
+static void of_posix_memalign(void) {
     void *block = NULL;
     if (posix_memalign(&block, 256, 1000) != 0)
         give_up("posix_memalign");
     free_twice(block);
 }
 
-static int still_dead(void *const *held, size_t count, const void *dead)
-{
+static int still_dead(void *const *held, size_t count, const void *dead) {
     for (size_t i = 0; i < count; i++)
         if (held[i] == dead)
             return 0;
@@ -50,8 +46,7 @@ static int still_dead(void *const *held, size_t count, const void *dead)
 }
 
 /* A thousand other calls; none of their blocks is live in the end. */
-static void delayed(void)
-{
+static void delayed(void) {
     static void *held[50];
     void *block = take(100);
     free(block);
@@ -64,8 +59,7 @@ static void delayed(void)
     free(culprit(block));
 }
 
-static void delayed_past_the_caches(void)
-{
+static void delayed_past_the_caches(void) {
     static void *held[20000];
     void *block;
     for (size_t i = 0; i < 20000; i++)
@@ -76,8 +70,7 @@ static void delayed_past_the_caches(void)
     free(culprit(block));
 }
 
-static void after_trim(void)
-{
+static void after_trim(void) {
     static void *held[20000];
     for (size_t i = 0; i < 20000; i++)
         held[i] = take(100);
@@ -87,85 +80,73 @@ static void after_trim(void)
     free(culprit(held[7777]));
 }
 
-static void of_large_block_after_trim(void)
-{
+static void of_large_block_after_trim(void) {
     void *block = take(8 << 20);
     free(block);
     malloc_trim(0);
     free(culprit(block));
 }
 
-static void *free_in_thread(void *block)
-{
+static void *free_in_thread(void *block) {
     free(block);
     return NULL;
 }
 
-static void *free_culprit_in_thread(void *block)
-{
+static void *free_culprit_in_thread(void *block) {
     free(culprit(block));
     return NULL;
 }
 
-static void second_by_another_thread(void)
-{
+static void second_by_another_thread(void) {
     void *block = take(100);
     free(block);
     in_thread(free_culprit_in_thread, block);
 }
 
-static void first_by_another_thread(void)
-{
+static void first_by_another_thread(void) {
     void *block = take(100);
     in_thread(free_in_thread, block);
     free(culprit(block));
 }
 
-static void both_by_other_threads(void)
-{
+static void both_by_other_threads(void) {
     void *block = take(100);
     in_thread(free_in_thread, block);
     in_thread(free_culprit_in_thread, block);
 }
 
-static void of_large_block_by_another_thread(void)
-{
+static void of_large_block_by_another_thread(void) {
     void *block = take(3 << 20);
     in_thread(free_in_thread, block);
     free(culprit(block));
 }
 
-static void *make_in_thread(void *out)
-{
+static void *make_in_thread(void *out) {
     *(void **)out = take(100);
     return NULL;
 }
 
-static void of_an_exited_threads_block(void)
-{
+static void of_an_exited_threads_block(void) {
     void *block = NULL;
     in_thread(make_in_thread, &block);
     free(block);
     free(culprit(block));
 }
 
-static void *make_and_free_in_thread(void *out)
-{
+static void *make_and_free_in_thread(void *out) {
     *(void **)out = take(100);
     free(*(void **)out);
     return NULL;
 }
 
-static void of_a_block_an_exited_thread_freed(void)
-{
+static void of_a_block_an_exited_thread_freed(void) {
     void *block = NULL;
     in_thread(make_and_free_in_thread, &block);
     free(culprit(block));
 }
 
 /* The neighbours of the dead block die and are born again; the block itself stays dead. */
-static void after_reuse_of_neighbours(void)
-{
+static void after_reuse_of_neighbours(void) {
     void *blocks[64], *fresh[200];
     size_t count = 0;
     for (size_t i = 0; i < 64; i++)
@@ -190,24 +171,21 @@ static void after_reuse_of_neighbours(void)
     free(culprit(dead));
 }
 
-static void after_realloc_moved_it(void)
-{
+static void after_realloc_moved_it(void) {
     void *block = take(100), *moved = realloc(block, 100000);
     if (moved == NULL || moved == hide(block))
         give_up("realloc did not move the block");
     free(culprit(block));
 }
 
-static void after_realloc_to_zero(void)
-{
+static void after_realloc_to_zero(void) {
     void *block = take(100);
     if (realloc(block, (size_t)(uintptr_t)hide(NULL)) != NULL)
         give_up("realloc to zero gave a block");
     free(culprit(block));
 }
 
-static void after_realloc_of_a_large_block_moved_it(void)
-{
+static void after_realloc_of_a_large_block_moved_it(void) {
     void *block = take(1 << 20), *moved = block;
     void *wall[64];
     for (size_t i = 0; i < 64; i++)
@@ -219,8 +197,7 @@ static void after_realloc_of_a_large_block_moved_it(void)
     free(culprit(block));
 }
 
-static void of_the_parents_dead_block_in_a_forked_child(void)
-{
+static void of_the_parents_dead_block_in_a_forked_child(void) {
     int status = 0;
     void *block = take(100);
     free(block);
@@ -235,11 +212,11 @@ static void of_the_parents_dead_block_in_a_forked_child(void)
         abort();
 }
 
-static void by_operator_delete(void)
-{
+static void by_operator_delete(void) {
     void *(*create)(size_t) = NULL;
     void (*destroy)(void *) = NULL;
-    void *create_entry = dlsym(RTLD_DEFAULT, "_Znwm"), *destroy_entry = dlsym(RTLD_DEFAULT, "_ZdlPv");
+    void *create_entry = dlsym(RTLD_DEFAULT, "_Znwm"),
+         *destroy_entry = dlsym(RTLD_DEFAULT, "_ZdlPv");
     if (create_entry == NULL || destroy_entry == NULL)
         give_up("no operator new and delete");
     memcpy(&create, &create_entry, sizeof create);
@@ -249,8 +226,7 @@ static void by_operator_delete(void)
     destroy(culprit(block));
 }
 
-static void by_free_sized(void)
-{
+static void by_free_sized(void) {
     void (*free_with_size)(void *, size_t) = NULL;
     void *entry = dlsym(RTLD_DEFAULT, "free_sized");
     if (entry == NULL)
@@ -261,8 +237,7 @@ static void by_free_sized(void)
     free_with_size(culprit(block), 100);
 }
 
-static void in_a_key_destructor(void)
-{
+static void in_a_key_destructor(void) {
     pthread_key_t key;
     void *block = take(200);
     free(block);
@@ -303,13 +278,13 @@ static const struct misuse cases[] = {
     {"double_free_after_realloc_moved_it", after_realloc_moved_it, DOUBLE_FREE},
     {"double_free_after_realloc_to_zero", after_realloc_to_zero, DOUBLE_FREE},
     {"double_free_after_realloc_of_a_large_block", after_realloc_of_a_large_block_moved_it, DEAD},
-    {"double_free_of_the_parents_block_in_a_child", of_the_parents_dead_block_in_a_forked_child, DOUBLE_FREE},
+    {"double_free_of_the_parents_block_in_a_child", of_the_parents_dead_block_in_a_forked_child,
+     DOUBLE_FREE},
     {"double_free_by_operator_delete", by_operator_delete, DOUBLE_FREE},
     {"double_free_by_free_sized", by_free_sized, DOUBLE_FREE},
     {"double_free_in_a_key_destructor", in_a_key_destructor, DOUBLE_FREE},
 };
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     return misuse_main(cases, sizeof cases / sizeof cases[0], argc, argv);
 }

@@ -1,5 +1,6 @@
-/* invalid_pointer.c -- free of a pointer that is not the start of a block is caught, and the report says what the
- * pointer is: the interior of a block, stack, static data or code, mapped by someone else, or nothing at all.
+/* invalid_pointer.c -- free of a pointer that is not the start of a block is caught, and the report
+ * says what the pointer is: the interior of a block, stack, static data or code, mapped by someone
+ * else, or nothing at all.
  */
 #include "misuse.inc"
 
@@ -20,19 +21,16 @@ static void interior_of_large_by_16(void) { free(culprit(offset(take(5 << 20), 1
 static void interior_of_100_kib(void) { free(culprit(offset(take(100 * 1024), 65536))); }
 static void interior_of_20_kib(void) { free(culprit(offset(take(20 * 1024), 4096))); }
 
-static void interior_of_aligned(void)
-{
+static void interior_of_aligned(void) {
     free(culprit(offset(hide(aligned_alloc(4096, 8192)), 4096)));
 }
 
-static void last_byte(void)
-{
+static void last_byte(void) {
     void *block = take(200);
     free(culprit(offset(block, (ptrdiff_t)malloc_usable_size(block) - 1)));
 }
 
-static void last_byte_of_large(void)
-{
+static void last_byte_of_large(void) {
     void *block = take(2 << 20);
     free(culprit(offset(block, (ptrdiff_t)malloc_usable_size(block) - 1)));
 }
@@ -40,8 +38,7 @@ static void last_byte_of_large(void)
 static void one_before_the_start(void) { free(culprit(offset(take(5000), -1))); }
 static void sixteen_before_the_start(void) { free(culprit(offset(take(5000), -16))); }
 
-static void *interior_in_thread(void *block)
-{
+static void *interior_in_thread(void *block) {
     free(culprit(offset(block, 32)));
     return NULL;
 }
@@ -49,35 +46,30 @@ static void *interior_in_thread(void *block)
 static void interior_by_another_thread(void) { in_thread(interior_in_thread, take(200)); }
 
 /* One block of an unusual size: what follows it has never been handed out. */
-static void past_the_end(void)
-{
+static void past_the_end(void) {
     void *block = take(5000);
     free(culprit(offset(block, (ptrdiff_t)malloc_usable_size(block))));
 }
 
-static void interior_of_a_dead_block(void)
-{
+static void interior_of_a_dead_block(void) {
     void *block = take(5000);
     free(block);
     free(culprit(offset(block, 48)));
 }
 
-static void stack(void)
-{
+static void stack(void) {
     char local[200];
     memset(local, 1, sizeof local);
     free(culprit((void *)(((uintptr_t)local + 15) & ~(uintptr_t)15)));
 }
 
-static void stack_far_up(void)
-{
+static void stack_far_up(void) {
     char local[100000];
     memset(local, 1, sizeof local);
     free(culprit((void *)(((uintptr_t)(local + 90000)) & ~(uintptr_t)15)));
 }
 
-static void *own_thread_stack(void *argument)
-{
+static void *own_thread_stack(void *argument) {
     char local[200];
     memset(local, 1, sizeof local);
     free(culprit((void *)(((uintptr_t)local + 15) & ~(uintptr_t)15)));
@@ -86,8 +78,7 @@ static void *own_thread_stack(void *argument)
 
 static void stack_of_the_calling_thread(void) { in_thread(own_thread_stack, NULL); }
 
-static void *lend_stack(void *argument)
-{
+static void *lend_stack(void *argument) {
     char local[200];
     memset(local, 1, sizeof local);
     __atomic_store_n((void **)argument, (void *)(((uintptr_t)local + 15) & ~(uintptr_t)15),
@@ -97,8 +88,7 @@ static void *lend_stack(void *argument)
     return NULL;
 }
 
-static void stack_of_another_thread(void)
-{
+static void stack_of_another_thread(void) {
     pthread_t thread;
     void *lent = NULL, *found;
     if (pthread_create(&thread, NULL, lend_stack, &lent) != 0)
@@ -110,32 +100,25 @@ static void stack_of_another_thread(void)
 
 static void static_variable(void) { free(culprit(static_data + 16)); }
 static void zeroed_variable(void) { free(culprit(static_zero + 32768)); }
-static void code_of_the_program(void)
-{
+static void code_of_the_program(void) {
     void (*function)(void) = code_of_the_program;
     void *address;
     memcpy(&address, &function, sizeof address);
     free(culprit((void *)((uintptr_t)address & ~(uintptr_t)15)));
 }
 
-static void code_of_libc(void)
-{
+static void code_of_libc(void) {
     free(culprit((void *)((uintptr_t)dlsym(RTLD_DEFAULT, "strtoul") & ~(uintptr_t)15)));
 }
 
-static void data_of_libc(void)
-{
-    free(culprit(dlsym(RTLD_DEFAULT, "_IO_2_1_stdout_")));
-}
+static void data_of_libc(void) { free(culprit(dlsym(RTLD_DEFAULT, "_IO_2_1_stdout_"))); }
 
-static void string_literal(void)
-{
+static void string_literal(void) {
     static const char *const literal = "a literal that is long enough to hold an aligned address";
     free(culprit((void *)(((uintptr_t)literal + 15) & ~(uintptr_t)15)));
 }
 
-static void *map(size_t bytes, int protection)
-{
+static void *map(size_t bytes, int protection) {
     void *fixed = (void *)(uintptr_t)0x200000000000;
     void *found = mmap(fixed, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (found == MAP_FAILED)
@@ -144,16 +127,14 @@ static void *map(size_t bytes, int protection)
 }
 
 static void mapped_start(void) { free(culprit(map(1 << 20, PROT_READ | PROT_WRITE))); }
-static void mapped_middle(void)
-{
+static void mapped_middle(void) {
     free(culprit(offset(map(1 << 20, PROT_READ | PROT_WRITE), 300 * 1024 + 16)));
 }
 static void mapped_no_access(void) { free(culprit(offset(map(1 << 20, PROT_NONE), 65536))); }
 static void mapped_read_only(void) { free(culprit(offset(map(1 << 20, PROT_READ), 65536 + 16))); }
 
 /* What stands before the pointer looks like the header of one of glibc's chunks. */
-static void mapped_and_disguised_as_a_glibc_chunk(void)
-{
+static void mapped_and_disguised_as_a_glibc_chunk(void) {
     size_t *words = map(1 << 20, PROT_READ | PROT_WRITE);
     words[0] = 0;
     words[1] = 0x21;
@@ -161,8 +142,7 @@ static void mapped_and_disguised_as_a_glibc_chunk(void)
     free(culprit(words + 2));
 }
 
-static void mapped_file(void)
-{
+static void mapped_file(void) {
     int file = open("/proc/self/exe", O_RDONLY);
     char *text = file < 0 ? MAP_FAILED : mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
     if (text == MAP_FAILED)
@@ -170,8 +150,7 @@ static void mapped_file(void)
     free(culprit(text + 1024));
 }
 
-static void unmapped_again(void)
-{
+static void unmapped_again(void) {
     void *gone = map(1 << 20, PROT_READ | PROT_WRITE);
     munmap(gone, 1 << 20);
     free(culprit(offset(gone, 4096)));
@@ -185,8 +164,7 @@ static void wild_hole(void) { free(culprit((void *)(uintptr_t)0x0001000000000000
 static void wild_all_ones(void) { free(culprit((void *)UINTPTR_MAX)); }
 static void wild_text(void) { free(culprit((void *)(uintptr_t)0x4141414141414140)); }
 
-static void environment_string(void)
-{
+static void environment_string(void) {
     char *text = getenv("PATH");
     if (text == NULL)
         give_up("no PATH");
@@ -195,8 +173,7 @@ static void environment_string(void)
 
 static void argument_string(void) { free(culprit(program_arguments[0])); }
 
-static void wild_in_the_reserve(void)
-{
+static void wild_in_the_reserve(void) {
     /* far from any block, yet perhaps within the range the allocator has reserved */
     void *block = take(100);
     free(culprit(offset(block, (ptrdiff_t)1 << 31)));
@@ -223,9 +200,9 @@ static const struct misuse cases[] = {
     {"free_of_stack", stack, INVALID_STACK},
     {"free_of_stack_far_up", stack_far_up, INVALID_STACK},
     {"free_of_stack_of_the_calling_thread", stack_of_the_calling_thread,
-     "^hakmem: invalid free of 0x[0-9a-f]+.*(stack|mapped, but not by malloc)"},
+     "^hakmem: invalid " OF_FREE ".*(stack|mapped, but not by malloc)"},
     {"free_of_stack_of_another_thread", stack_of_another_thread,
-     "^hakmem: invalid free of 0x[0-9a-f]+.*(stack|mapped, but not by malloc)"},
+     "^hakmem: invalid " OF_FREE ".*(stack|mapped, but not by malloc)"},
     {"free_of_static_variable", static_variable, INVALID_STATIC},
     {"free_of_zeroed_variable", zeroed_variable, INVALID_STATIC},
     {"free_of_code_of_the_program", code_of_the_program, INVALID_STATIC},
@@ -236,9 +213,10 @@ static const struct misuse cases[] = {
     {"free_of_mapped_middle", mapped_middle, INVALID_MAPPED},
     {"free_of_mapped_without_access", mapped_no_access, INVALID_MAPPED},
     {"free_of_mapped_read_only", mapped_read_only, INVALID_MAPPED},
-    {"free_of_mapped_disguised_as_glibc_chunk", mapped_and_disguised_as_a_glibc_chunk, INVALID_MAPPED},
+    {"free_of_mapped_disguised_as_glibc_chunk", mapped_and_disguised_as_a_glibc_chunk,
+     INVALID_MAPPED},
     {"free_of_mapped_file", mapped_file,
-     "^hakmem: invalid free of 0x[0-9a-f]+.*(mapped, but not by malloc|static data or code)"},
+     "^hakmem: invalid " OF_FREE ".*(mapped, but not by malloc|static data or code)"},
     {"free_of_unmapped_again", unmapped_again, INVALID_UNMAPPED},
     {"free_of_wild_0x10", wild_0x10, INVALID_UNMAPPED},
     {"free_of_wild_1", wild_1, "^hakmem: invalid free of 0x1"},
@@ -247,12 +225,11 @@ static const struct misuse cases[] = {
     {"free_of_wild_hole", wild_hole, INVALID_UNMAPPED},
     {"free_of_wild_all_ones", wild_all_ones, "^hakmem: invalid free of 0xffffffffffffffff"},
     {"free_of_wild_text", wild_text, INVALID_UNMAPPED},
-    {"free_of_wild_in_the_reserve", wild_in_the_reserve, "^hakmem: invalid free of 0x[0-9a-f]+: .+"},
-    {"free_of_environment_string", environment_string, "^hakmem: invalid free of 0x[0-9a-f]+: .+"},
-    {"free_of_argument_string", argument_string, "^hakmem: invalid free of 0x[0-9a-f]+: .+"},
+    {"free_of_wild_in_the_reserve", wild_in_the_reserve, INVALID_ANY},
+    {"free_of_environment_string", environment_string, INVALID_ANY},
+    {"free_of_argument_string", argument_string, INVALID_ANY},
 };
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     return misuse_main(cases, sizeof cases / sizeof cases[0], argc, argv);
 }

@@ -1,5 +1,5 @@
-/* invalid_resize.c -- realloc, malloc_usable_size, free_sized and operator delete of what is no live block, or
- * with a size that can not be, are caught at that call.
+/* invalid_resize.c -- realloc, malloc_usable_size, free_sized and operator delete of what is no
+ * live block, or with a size that can not be, are caught at that call.
  */
 #include "misuse.inc"
 
@@ -7,14 +7,12 @@ static char static_data[256] = "static data";
 
 static void *offset(void *block, ptrdiff_t by) { return (char *)block + by; }
 
-static void resize(void *pointer, size_t bytes)
-{
+static void resize(void *pointer, size_t bytes) {
     void *result = hide(realloc(culprit(pointer), bytes));
     (void)result;
 }
 
-static void *dead(size_t bytes)
-{
+static void *dead(size_t bytes) {
     void *block = take(bytes);
     free(block);
     return hide(block);
@@ -34,37 +32,32 @@ static void realloc_not_canonical(void) { resize((void *)(uintptr_t)0x8000000000
 static void realloc_small_number(void) { resize((void *)(uintptr_t)0x10, 100); }
 static void realloc_argument(void) { resize(program_arguments[0], 100); }
 
-static void realloc_stack(void)
-{
+static void realloc_stack(void) {
     char local[200];
     memset(local, 1, sizeof local);
     resize((void *)(((uintptr_t)local + 15) & ~(uintptr_t)15), 100);
 }
 
-static void realloc_mapped(void)
-{
+static void realloc_mapped(void) {
     char *mapped = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED)
         give_up("mmap");
     resize(mapped + 65536, 100);
 }
 
-static void reallocarray_dead(void)
-{
+static void reallocarray_dead(void) {
     void *result = hide(reallocarray(culprit(dead(100)), 10, 20));
     (void)result;
 }
 
-static void *realloc_in_thread(void *block)
-{
+static void *realloc_in_thread(void *block) {
     resize(block, 300);
     return NULL;
 }
 
 static void realloc_dead_by_another_thread(void) { in_thread(realloc_in_thread, dead(100)); }
 
-static void measure(void *pointer)
-{
+static void measure(void *pointer) {
     volatile size_t bytes = malloc_usable_size(culprit(pointer));
     (void)bytes;
 }
@@ -75,15 +68,13 @@ static void size_of_static(void) { measure(static_data + 32); }
 static void size_of_wild(void) { measure((void *)(uintptr_t)0xdeadbeef000); }
 static void size_of_not_canonical(void) { measure((void *)(uintptr_t)0x8000000000001230); }
 
-static void size_of_stack(void)
-{
+static void size_of_stack(void) {
     char local[200];
     memset(local, 1, sizeof local);
     measure((void *)(((uintptr_t)local + 15) & ~(uintptr_t)15));
 }
 
-static void free_sized_of(void *block, size_t bytes)
-{
+static void free_sized_of(void *block, size_t bytes) {
     void (*function)(void *, size_t) = NULL;
     void *entry = dlsym(RTLD_DEFAULT, "free_sized");
     if (entry == NULL)
@@ -92,8 +83,7 @@ static void free_sized_of(void *block, size_t bytes)
     function(culprit(block), bytes);
 }
 
-static void free_aligned_sized_of(void *block, size_t alignment, size_t bytes)
-{
+static void free_aligned_sized_of(void *block, size_t alignment, size_t bytes) {
     void (*function)(void *, size_t, size_t) = NULL;
     void *entry = dlsym(RTLD_DEFAULT, "free_aligned_sized");
     if (entry == NULL)
@@ -108,10 +98,11 @@ static void sized_huge(void) { free_sized_of(take(100), SIZE_MAX); }
 static void sized_of_large(void) { free_sized_of(take(2 << 20), 100); }
 static void sized_of_interior(void) { free_sized_of(offset(take(200), 16), 184); }
 static void sized_of_wild(void) { free_sized_of((void *)(uintptr_t)0xdeadbeef000, 100); }
-static void aligned_sized_wrong(void) { free_aligned_sized_of(hide(aligned_alloc(64, 100)), 64, 9000); }
+static void aligned_sized_wrong(void) {
+    free_aligned_sized_of(hide(aligned_alloc(64, 100)), 64, 9000);
+}
 
-static void delete_by_name(const char *name, void *pointer)
-{
+static void delete_by_name(const char *name, void *pointer) {
     void (*function)(void *) = NULL;
     void *entry = dlsym(RTLD_DEFAULT, name);
     if (entry == NULL)
@@ -162,7 +153,6 @@ static const struct misuse cases[] = {
     {"operator_delete_after_free", delete_after_free, DOUBLE_FREE},
 };
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     return misuse_main(cases, sizeof cases / sizeof cases[0], argc, argv);
 }

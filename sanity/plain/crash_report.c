@@ -1,5 +1,6 @@
-/* crash_report.c -- what happens at SIGSEGV, SIGBUS and SIGABRT: a report when the option asks for it and silence
- * otherwise, the signal's own effect in any case, and a program's handlers never displaced.
+/* crash_report.c -- what happens at SIGSEGV, SIGBUS and SIGABRT: a report when the option asks for
+ * it and silence otherwise, the signal's own effect in any case, and a program's handlers never
+ * displaced.
  */
 #include "check.inc"
 
@@ -7,27 +8,23 @@
 
 static char text[65536];
 
-static void own_handler(int signal_number)
-{
+static void own_handler(int signal_number) {
     (void)signal_number;
     _exit(55);
 }
 
-static void own_handler_with_info(int signal_number, siginfo_t *info, void *context)
-{
+static void own_handler_with_info(int signal_number, siginfo_t *info, void *context) {
     (void)signal_number;
     (void)context;
     _exit(info->si_addr == (void *)0x1230 ? 56 : 57);
 }
 
-static void dereference(size_t address)
-{
+static void dereference(size_t address) {
     volatile char *wild = hide((void *)hide_size(address));
     *wild = 1;
 }
 
-static void install(int signal_number, void (*with_info)(int, siginfo_t *, void *))
-{
+static void install(int signal_number, void (*with_info)(int, siginfo_t *, void *)) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     if (with_info != NULL) {
@@ -39,17 +36,16 @@ static void install(int signal_number, void (*with_info)(int, siginfo_t *, void 
     sigaction(signal_number, &action, NULL);
 }
 
-static void read_past_the_end_of_a_file(void)
-{
+static void read_past_the_end_of_a_file(void) {
     FILE *file = tmpfile();
-    char *map = file == NULL ? MAP_FAILED : mmap(NULL, 4096, PROT_READ, MAP_SHARED, fileno(file), 0);
+    char *map =
+        file == NULL ? MAP_FAILED : mmap(NULL, 4096, PROT_READ, MAP_SHARED, fileno(file), 0);
     if (map != MAP_FAILED)
         text[0] = *(volatile char *)map;
 }
 
 /* The ways to die. */
-static int die(const char *mode)
-{
+static int die(const char *mode) {
     void *block = malloc(100);
     memset(block, 1, 100);
     if (strcmp(mode, "--segv") == 0)
@@ -93,8 +89,7 @@ static int die(const char *mode)
     return 7;
 }
 
-static void expect_death(const char *mode, const char *options, int signal_number, int reported)
-{
+static void expect_death(const char *mode, const char *options, int signal_number, int reported) {
     int status = run_self(mode, options, text, sizeof text);
     EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == signal_number,
            "%s with options %s: expected death by signal %d, found wait status %#x", mode,
@@ -106,24 +101,21 @@ static void expect_death(const char *mode, const char *options, int signal_numbe
         EXPECT(text[0] == '\0', "%s: expected nothing on stderr, found: %.300s", mode, text);
 }
 
-static void expect_exit(const char *mode, const char *options, int code)
-{
+static void expect_exit(const char *mode, const char *options, int code) {
     int status = run_self(mode, options, text, sizeof text);
     EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == code,
-           "%s with options %s: expected exit status %d, found wait status %#x, stderr: %.200s", mode,
-           options == NULL ? "none" : options, code, status, text);
+           "%s with options %s: expected exit status %d, found wait status %#x, stderr: %.200s",
+           mode, options == NULL ? "none" : options, code, status, text);
 }
 
-static void nothing_is_reported_without_the_option(void)
-{
+static void nothing_is_reported_without_the_option(void) {
     expect_death("--segv", NULL, SIGSEGV, 0);
     expect_death("--bus", NULL, SIGBUS, 0);
     expect_death("--abort", NULL, SIGABRT, 0);
     expect_death("--segv", "crash_report=0", SIGSEGV, 0);
 }
 
-static void signals_are_reported_with_the_option_and_keep_their_effect(void)
-{
+static void signals_are_reported_with_the_option_and_keep_their_effect(void) {
     expect_death("--segv", "crash_report=1", SIGSEGV, 1);
     EXPECT(strstr(text, "SIGSEGV") != NULL, "expected the signal's name, found: %.300s", text);
     EXPECT(strstr(text, "1230") != NULL, "expected the address 0x1230, found: %.300s", text);
@@ -133,8 +125,7 @@ static void signals_are_reported_with_the_option_and_keep_their_effect(void)
     EXPECT(strstr(text, "SIGABRT") != NULL, "expected the signal's name, found: %.300s", text);
 }
 
-static void a_programs_own_handlers_are_not_displaced(void)
-{
+static void a_programs_own_handlers_are_not_displaced(void) {
     const char *options[] = {NULL, "crash_report=1"};
     for (size_t i = 0; i < COUNT_OF(options); i++) {
         expect_exit("--segv-own", options[i], 55);
@@ -144,26 +135,22 @@ static void a_programs_own_handlers_are_not_displaced(void)
     }
 }
 
-static void no_handler_is_installed_without_the_option(void)
-{
-    expect_exit("--actions", NULL, 8);
-}
+static void no_handler_is_installed_without_the_option(void) { expect_exit("--actions", NULL, 8); }
 
-static void misuse_raises_sigabrt_for_the_programs_handler(void)
-{
+static void misuse_raises_sigabrt_for_the_programs_handler(void) {
     expect_exit("--misuse-own", NULL, 55);
     EXPECT(strstr(text, "double free") != NULL, "expected the report first, found: %.200s", text);
     expect_exit("--misuse-own", "crash_report=1", 55);
 }
 
-static void misuse_ends_a_program_that_ignores_sigabrt(void)
-{
+static void misuse_ends_a_program_that_ignores_sigabrt(void) {
     expect_death("--ignored", NULL, SIGABRT, 1);
     EXPECT(strstr(text, "double free") != NULL, "expected the report, found: %.200s", text);
 }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(nothing_is_reported_without_the_option, 0),
     CHECK(signals_are_reported_with_the_option_and_keep_their_effect, 1),
     CHECK(a_programs_own_handlers_are_not_displaced, 0),
@@ -172,8 +159,7 @@ static const struct check checks[] = {
     CHECK(misuse_ends_a_program_that_ignores_sigabrt, 1),
 };
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc > 1 && strncmp(argv[1], "--", 2) == 0)
         return die(argv[1]);
     return run_checks(checks, COUNT_OF(checks), argc, argv);

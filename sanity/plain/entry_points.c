@@ -1,10 +1,9 @@
-/* entry_points.c -- every entry point of glibc's malloc, one by one: what it returns, how the block is
- * aligned, and how impossible sizes and alignments are refused with errno as the standard says.
+/* entry_points.c -- every entry point of glibc's malloc, one by one: what it returns, how the block
+ * is aligned, and how impossible sizes and alignments are refused with errno as the standard says.
  */
 #include "check.inc"
 
-static int block_is_live(const void *block)
-{
+static int block_is_live(const void *block) {
     int (*owns)(const void *);
     void *entry = dlsym(RTLD_DEFAULT, "hkm_owns");
     if (entry == NULL)
@@ -14,8 +13,7 @@ static int block_is_live(const void *block)
 }
 
 /* Checks one fresh block, frees it. */
-static void expect_block(const char *call, void *block, size_t bytes, size_t alignment)
-{
+static void expect_block(const char *call, void *block, size_t bytes, size_t alignment) {
     EXPECT(block != NULL, "%s of %zu: expected a block, found NULL (errno %d)", call, bytes, errno);
     if (block == NULL)
         return;
@@ -28,16 +26,15 @@ static void expect_block(const char *call, void *block, size_t bytes, size_t ali
     free(block);
 }
 
-#define EXPECT_REFUSED(call, wanted)                                                              \
-    do {                                                                                          \
-        errno = 0;                                                                                \
-        void *block_ = hide(call);                                                                \
-        EXPECT(block_ == NULL, "%s: expected NULL, found %p", #call, block_);                     \
-        EXPECT(errno == (wanted), "%s: expected errno %d, found %d", #call, wanted, errno);       \
+#define EXPECT_REFUSED(call, wanted)                                                               \
+    do {                                                                                           \
+        errno = 0;                                                                                 \
+        void *block_ = hide(call);                                                                 \
+        EXPECT(block_ == NULL, "%s: expected NULL, found %p", #call, block_);                      \
+        EXPECT(errno == (wanted), "%s: expected errno %d, found %d", #call, wanted, errno);        \
     } while (0)
 
-static void blocks_of_all_sizes_are_aligned_distinct_and_writable_in_full(void)
-{
+static void blocks_of_all_sizes_are_aligned_distinct_and_writable_in_full(void) {
     enum { WINDOW = 64 };
     static struct {
         void *block;
@@ -48,13 +45,14 @@ static void blocks_of_all_sizes_are_aligned_distinct_and_writable_in_full(void)
         size_t at = turn % WINDOW;
         if (live[at].block != NULL) {
             EXPECT(pattern_intact(live[at].block, live[at].usable, turn - WINDOW),
-                   "block %p of usable size %zu changed while others were written",
-                   live[at].block, live[at].usable);
+                   "block %p of usable size %zu changed while others were written", live[at].block,
+                   live[at].usable);
             free(live[at].block);
         }
         void *block = malloc(bytes);
         REQUIRE(block != NULL, "malloc(%zu): expected a block, found NULL", bytes);
-        EXPECT((uintptr_t)block % 16 == 0, "malloc(%zu): expected 16-aligned, found %p", bytes, block);
+        EXPECT((uintptr_t)block % 16 == 0, "malloc(%zu): expected 16-aligned, found %p", bytes,
+               block);
         size_t usable = malloc_usable_size(block);
         EXPECT(usable >= bytes, "malloc(%zu): found usable size %zu", bytes, usable);
         pattern_fill(block, usable, turn);
@@ -68,8 +66,7 @@ static void blocks_of_all_sizes_are_aligned_distinct_and_writable_in_full(void)
     }
 }
 
-static void zero_size_blocks_are_distinct_and_freeable(void)
-{
+static void zero_size_blocks_are_distinct_and_freeable(void) {
     enum { BLOCKS = 200 };
     void *blocks[BLOCKS];
     for (size_t i = 0; i < BLOCKS; i++) {
@@ -85,11 +82,16 @@ static void zero_size_blocks_are_distinct_and_freeable(void)
         free(blocks[i]);
 }
 
-static void impossible_sizes_give_null_and_enomem(void)
-{
-    const size_t impossible[] = {SIZE_MAX,          SIZE_MAX - 1,      SIZE_MAX - 15,
-                                 SIZE_MAX - 16,     SIZE_MAX - 4095,   SIZE_MAX - 65536,
-                                 (size_t)PTRDIFF_MAX + 1, (size_t)PTRDIFF_MAX + 4097, SIZE_MAX / 2 + 65536};
+static void impossible_sizes_give_null_and_enomem(void) {
+    const size_t impossible[] = {SIZE_MAX,
+                                 SIZE_MAX - 1,
+                                 SIZE_MAX - 15,
+                                 SIZE_MAX - 16,
+                                 SIZE_MAX - 4095,
+                                 SIZE_MAX - 65536,
+                                 (size_t)PTRDIFF_MAX + 1,
+                                 (size_t)PTRDIFF_MAX + 4097,
+                                 SIZE_MAX / 2 + 65536};
     void *kept = malloc(100);
     REQUIRE(kept != NULL, "malloc(100): expected a block");
     pattern_fill(kept, 100, 7);
@@ -107,7 +109,8 @@ static void impossible_sizes_give_null_and_enomem(void)
         EXPECT_REFUSED(valloc(bytes), ENOMEM);
         EXPECT_REFUSED(pvalloc(bytes), ENOMEM);
         int result = posix_memalign(&out, 64, bytes);
-        EXPECT(result == ENOMEM, "posix_memalign(64, %zu): expected ENOMEM, found %d", bytes, result);
+        EXPECT(result == ENOMEM, "posix_memalign(64, %zu): expected ENOMEM, found %d", bytes,
+               result);
         EXPECT(out == (void *)&out, "posix_memalign(64, %zu): expected *out untouched, found %p",
                bytes, out);
         EXPECT(pattern_intact(kept, 100, 7), "a failed realloc to %zu changed the block", bytes);
@@ -115,8 +118,7 @@ static void impossible_sizes_give_null_and_enomem(void)
     free(kept);
 }
 
-static void products_that_overflow_give_null_and_enomem(void)
-{
+static void products_that_overflow_give_null_and_enomem(void) {
     const size_t factors[][2] = {{SIZE_MAX, 2},         {2, SIZE_MAX},
                                  {SIZE_MAX / 2 + 1, 2}, {(size_t)1 << 32, (size_t)1 << 32},
                                  {SIZE_MAX, SIZE_MAX},  {((size_t)1 << 33) + 1, (size_t)1 << 31}};
@@ -133,8 +135,7 @@ static void products_that_overflow_give_null_and_enomem(void)
     free(kept);
 }
 
-static void huge_alignments_are_refused_without_a_crash(void)
-{
+static void huge_alignments_are_refused_without_a_crash(void) {
     void *out = &out;
     size_t alignment = hide_size((size_t)1 << 62);
     int result = posix_memalign(&out, alignment, 16);
@@ -147,22 +148,20 @@ static void huge_alignments_are_refused_without_a_crash(void)
            "aligned_alloc(2^62): expected NULL");
 }
 
-static void posix_memalign_refuses_bad_alignments_and_leaves_out_and_errno(void)
-{
+static void posix_memalign_refuses_bad_alignments_and_leaves_out_and_errno(void) {
     const size_t bad[] = {0, 1, 2, 3, 4, 7, 12, 24, 48, 100, 4095, 4097, SIZE_MAX};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         void *out = &out;
         errno = 1234;
         int result = posix_memalign(&out, hide_size(bad[i]), 100);
         EXPECT(result == EINVAL, "posix_memalign(%zu): expected EINVAL, found %d", bad[i], result);
-        EXPECT(out == (void *)&out, "posix_memalign(%zu): expected *out untouched, found %p", bad[i],
-               out);
+        EXPECT(out == (void *)&out, "posix_memalign(%zu): expected *out untouched, found %p",
+               bad[i], out);
         EXPECT(errno == 1234, "posix_memalign(%zu): expected errno kept, found %d", bad[i], errno);
     }
 }
 
-static void posix_memalign_out_of_memory_leaves_errno(void)
-{
+static void posix_memalign_out_of_memory_leaves_errno(void) {
     void *out = &out;
     errno = 1234;
     int result = posix_memalign(&out, 64, hide_size(SIZE_MAX - 100));
@@ -170,21 +169,20 @@ static void posix_memalign_out_of_memory_leaves_errno(void)
     EXPECT(errno == 1234, "expected errno kept at 1234, found %d", errno);
 }
 
-static void aligned_alloc_refuses_bad_alignments_with_einval(void)
-{
+static void aligned_alloc_refuses_bad_alignments_with_einval(void) {
     const size_t bad[] = {0, 3, 5, 24, 48, 100, 4097};
     for (size_t i = 0; i < COUNT_OF(bad); i++)
         EXPECT_REFUSED(aligned_alloc(hide_size(bad[i]), 96), EINVAL);
 }
 
-static void aligned_blocks_of_all_alignments_to_64_mib(void)
-{
+static void aligned_blocks_of_all_alignments_to_64_mib(void) {
     const size_t sizes[] = {0, 1, 15, 16, 100, 1000, 4096, 5000, 70000, 300000, 1100000};
     for (size_t alignment = 1; alignment <= 64 * MIB; alignment *= 2)
         for (size_t i = 0; i < COUNT_OF(sizes); i++) {
             size_t wanted = alignment > 16 ? alignment : 16, bytes = sizes[i];
             expect_block("memalign", memalign(hide_size(alignment), bytes), bytes, wanted);
-            expect_block("aligned_alloc", aligned_alloc(hide_size(alignment), bytes), bytes, wanted);
+            expect_block("aligned_alloc", aligned_alloc(hide_size(alignment), bytes), bytes,
+                         wanted);
             if (alignment >= sizeof(void *)) {
                 void *out = NULL;
                 errno = 1234;
@@ -204,8 +202,7 @@ static void aligned_blocks_of_all_alignments_to_64_mib(void)
     }
 }
 
-static void many_aligned_blocks_live_together_without_overlap(void)
-{
+static void many_aligned_blocks_live_together_without_overlap(void) {
     enum { BLOCKS = 600 };
     static void *blocks[BLOCKS];
     uint64_t random = 4711;
@@ -213,19 +210,20 @@ static void many_aligned_blocks_live_together_without_overlap(void)
         size_t alignment = (size_t)16 << (random_next(&random) % 13), bytes = 1 + i * 7;
         blocks[i] = memalign(alignment, bytes);
         REQUIRE(blocks[i] != NULL, "memalign(%zu, %zu): expected a block", alignment, bytes);
-        EXPECT((uintptr_t)blocks[i] % alignment == 0, "memalign(%zu) gave %p", alignment, blocks[i]);
+        EXPECT((uintptr_t)blocks[i] % alignment == 0, "memalign(%zu) gave %p", alignment,
+               blocks[i]);
         pattern_fill(blocks[i], bytes, i);
     }
     for (size_t i = 0; i < BLOCKS; i++) {
         EXPECT(pattern_intact(blocks[i], 1 + i * 7, i), "aligned block %zu was overwritten", i);
         blocks[i] = realloc(blocks[i], 2 + i * 9);
-        EXPECT(pattern_intact(blocks[i], 1 + i * 7, i), "realloc of aligned block %zu lost bytes", i);
+        EXPECT(pattern_intact(blocks[i], 1 + i * 7, i), "realloc of aligned block %zu lost bytes",
+               i);
         free(blocks[i]);
     }
 }
 
-static void valloc_and_pvalloc_give_whole_aligned_pages(void)
-{
+static void valloc_and_pvalloc_give_whole_aligned_pages(void) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     for (size_t bytes = 0; bytes < 40000; bytes += 111) {
         expect_block("valloc", valloc(bytes), bytes, page);
@@ -233,8 +231,7 @@ static void valloc_and_pvalloc_give_whole_aligned_pages(void)
     }
 }
 
-static void realloc_of_null_allocates_and_to_zero_frees(void)
-{
+static void realloc_of_null_allocates_and_to_zero_frees(void) {
     for (size_t bytes = 1; bytes < 3 * MIB; bytes = bytes * 3 + 1) {
         void *block = realloc(NULL, bytes);
         REQUIRE(block != NULL, "realloc(NULL, %zu): expected a block", bytes);
@@ -252,19 +249,19 @@ static void realloc_of_null_allocates_and_to_zero_frees(void)
     }
 }
 
-static void usable_size_and_free_of_null_are_harmless(void)
-{
+static void usable_size_and_free_of_null_are_harmless(void) {
     EXPECT(malloc_usable_size(NULL) == 0, "expected 0, found %zu", malloc_usable_size(NULL));
     errno = 1234;
     free(hide(NULL));
     EXPECT(errno == 1234, "free(NULL): expected errno kept, found %d", errno);
 }
 
-static void free_sized_and_free_aligned_sized_free(void)
-{
+static void free_sized_and_free_aligned_sized_free(void) {
     void (*sized)(void *, size_t), (*aligned_sized)(void *, size_t, size_t);
-    void *first = dlsym(RTLD_DEFAULT, "free_sized"), *second = dlsym(RTLD_DEFAULT, "free_aligned_sized");
-    EXPECT(first != NULL && second != NULL, "expected both exported, found %p and %p", first, second);
+    void *first = dlsym(RTLD_DEFAULT, "free_sized"),
+         *second = dlsym(RTLD_DEFAULT, "free_aligned_sized");
+    EXPECT(first != NULL && second != NULL, "expected both exported, found %p and %p", first,
+           second);
     if (first == NULL || second == NULL)
         return;
     memcpy(&sized, &first, sizeof sized);
@@ -272,9 +269,11 @@ static void free_sized_and_free_aligned_sized_free(void)
     sized(NULL, 10);
     aligned_sized(NULL, 16, 10);
     for (size_t bytes = 0; bytes < 3 * MIB; bytes = bytes < 5000 ? bytes + 1 : bytes * 2 + 13) {
-        void *block = malloc(bytes), *zeroed = calloc(1, bytes), *moved = realloc(malloc(10), bytes + 1);
+        void *block = malloc(bytes), *zeroed = calloc(1, bytes),
+             *moved = realloc(malloc(10), bytes + 1);
         void *aligned = aligned_alloc(128, bytes);
-        REQUIRE(block != NULL && zeroed != NULL && aligned != NULL && moved != NULL, "out of memory");
+        REQUIRE(block != NULL && zeroed != NULL && aligned != NULL && moved != NULL,
+                "out of memory");
         void *was = hide(block);
         errno = 1234;
         sized(block, bytes);
@@ -288,8 +287,7 @@ static void free_sized_and_free_aligned_sized_free(void)
     }
 }
 
-static void mallopt_and_trim_answer_and_leave_the_heap_working(void)
-{
+static void mallopt_and_trim_answer_and_leave_the_heap_working(void) {
     int result = mallopt(M_MMAP_THRESHOLD, 1 << 20), trim = malloc_trim(0);
     EXPECT(result == 0 || result == 1, "mallopt: expected 0 or 1, found %d", result);
     EXPECT(trim == 0 || trim == 1, "malloc_trim: expected 0 or 1, found %d", trim);
@@ -297,7 +295,8 @@ static void mallopt_and_trim_answer_and_leave_the_heap_working(void)
 }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(blocks_of_all_sizes_are_aligned_distinct_and_writable_in_full, 0),
     CHECK(zero_size_blocks_are_distinct_and_freeable, 0),
     CHECK(impossible_sizes_give_null_and_enomem, 0),

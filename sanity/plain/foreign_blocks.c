@@ -1,13 +1,12 @@
-/* foreign_blocks.c -- blocks of glibc's own malloc that reach the program (from __libc_malloc, from a library
- * loaded with RTLD_DEEPBIND or into its own namespace) are freed, resized and measured without a fault;
- * libraries come and go while threads allocate.
+/* foreign_blocks.c -- blocks of glibc's own malloc that reach the program (from __libc_malloc, from
+ * a library loaded with RTLD_DEEPBIND or into its own namespace) are freed, resized and measured
+ * without a fault; libraries come and go while threads allocate.
  */
 #include "check.inc"
 
 typedef void *malloc_function(size_t);
 
-static malloc_function *libc_malloc(void)
-{
+static malloc_function *libc_malloc(void) {
     malloc_function *function = NULL;
     void *entry = dlsym(RTLD_DEFAULT, "__libc_malloc");
     if (entry != NULL)
@@ -15,8 +14,7 @@ static malloc_function *libc_malloc(void)
     return function;
 }
 
-static void *fill_from_libc(void *argument)
-{
+static void *fill_from_libc(void *argument) {
     void **blocks = argument;
     malloc_function *allocate = libc_malloc();
     for (size_t i = 0; i < 400; i++) {
@@ -28,8 +26,7 @@ static void *fill_from_libc(void *argument)
     return NULL;
 }
 
-static void release_foreign(void **blocks)
-{
+static void release_foreign(void **blocks) {
     for (size_t i = 0; i < 400; i++) {
         size_t bytes = i < 380 ? i * 37 + 1 : i * 2000;
         size_t usable = malloc_usable_size(blocks[i]);
@@ -52,8 +49,7 @@ static void release_foreign(void **blocks)
     }
 }
 
-static void blocks_of_libc_malloc_are_freed_resized_and_measured(void)
-{
+static void blocks_of_libc_malloc_are_freed_resized_and_measured(void) {
     static void *blocks[400];
     if (libc_malloc() == NULL)
         return;
@@ -61,22 +57,21 @@ static void blocks_of_libc_malloc_are_freed_resized_and_measured(void)
     release_foreign(blocks);
 }
 
-static void blocks_of_another_glibc_arena_are_freed_resized_and_measured(void)
-{
+static void blocks_of_another_glibc_arena_are_freed_resized_and_measured(void) {
     static void *blocks[4][400];
     pthread_t threads[4];
     if (libc_malloc() == NULL)
         return;
     for (size_t i = 0; i < 4; i++)
-        REQUIRE(pthread_create(&threads[i], NULL, fill_from_libc, blocks[i]) == 0, "pthread_create");
+        REQUIRE(pthread_create(&threads[i], NULL, fill_from_libc, blocks[i]) == 0,
+                "pthread_create");
     for (size_t i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
     for (size_t i = 0; i < 4; i++)
         release_foreign(blocks[i]);
 }
 
-static void mapped_chunks_of_libc_malloc_are_freed_and_resized(void)
-{
+static void mapped_chunks_of_libc_malloc_are_freed_and_resized(void) {
     malloc_function *allocate = libc_malloc();
     if (allocate == NULL)
         return;
@@ -96,8 +91,7 @@ static void mapped_chunks_of_libc_malloc_are_freed_and_resized(void)
 /* strdup as a library finds it, and so the malloc behind it. */
 typedef char *strdup_function(const char *);
 
-static void expect_strdup_freeable(void *library, const char *how)
-{
+static void expect_strdup_freeable(void *library, const char *how) {
     strdup_function *duplicate;
     void *entry = dlsym(library, "strdup");
     EXPECT(entry != NULL, "%s: expected strdup, found none", how);
@@ -118,8 +112,7 @@ static void expect_strdup_freeable(void *library, const char *how)
     }
 }
 
-static void blocks_of_a_libc_in_its_own_namespace_are_freed(void)
-{
+static void blocks_of_a_libc_in_its_own_namespace_are_freed(void) {
     void *library = dlmopen(LM_ID_NEWLM, "libc.so.6", RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) {
         say(" (dlmopen is not to be had here)");
@@ -142,8 +135,7 @@ static void blocks_of_a_libc_in_its_own_namespace_are_freed(void)
     dlclose(library);
 }
 
-static void blocks_from_a_deepbind_library_are_freed(void)
-{
+static void blocks_from_a_deepbind_library_are_freed(void) {
     static const char *const names[] = {"libz.so.1", "libzstd.so.1", "libm.so.6", "libstdc++.so.6"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
@@ -170,18 +162,16 @@ static void blocks_from_a_deepbind_library_are_freed(void)
 
 static int stop;
 
-static void *churn(void *argument)
-{
+static void *churn(void *argument) {
     uint64_t random = (uint64_t)(size_t)argument + 17;
     while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
         free(malloc(random_size(&random)));
     return NULL;
 }
 
-static void libraries_come_and_go_while_threads_allocate(void)
-{
-    static const char *const names[] = {"libm.so.6", "libz.so.1", "libresolv.so.2", "libutil.so.1",
-                                        "libanl.so.1", "libstdc++.so.6"};
+static void libraries_come_and_go_while_threads_allocate(void) {
+    static const char *const names[] = {"libm.so.6",    "libz.so.1",   "libresolv.so.2",
+                                        "libutil.so.1", "libanl.so.1", "libstdc++.so.6"};
     pthread_t threads[4];
     size_t opened = 0;
     stop = 0;
@@ -202,7 +192,8 @@ static void libraries_come_and_go_while_threads_allocate(void)
 }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(blocks_of_libc_malloc_are_freed_resized_and_measured, 0),
     CHECK(blocks_of_another_glibc_arena_are_freed_resized_and_measured, 0),
     CHECK(mapped_chunks_of_libc_malloc_are_freed_and_resized, 0),

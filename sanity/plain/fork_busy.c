@@ -1,6 +1,6 @@
-/* fork_busy.c -- a child that is forked from a busy process can allocate, free what other threads had
- * allocated, and start threads, whichever thread forked and whatever the others were doing.
- * A child that hangs is killed after some seconds and is a failure.
+/* fork_busy.c -- a child that is forked from a busy process can allocate, free what other threads
+ * had allocated, and start threads, whichever thread forked and whatever the others were doing. A
+ * child that hangs is killed after some seconds and is a failure.
  */
 #include "check.inc"
 
@@ -13,8 +13,7 @@ enum { THREADS = 8, SLOTS = 64, CHILD_SECONDS = 20 };
 static int stop;
 static void *shared[THREADS][SLOTS]; /* what each thread holds; read only by forked children */
 
-static void *churn(void *argument)
-{
+static void *churn(void *argument) {
     size_t me = (size_t)argument;
     uint64_t random = 0x1234567 + me * 7919;
     for (size_t turn = 1; !__atomic_load_n(&stop, __ATOMIC_RELAXED); turn++) {
@@ -37,15 +36,13 @@ static void *churn(void *argument)
 
 static pthread_t workers[THREADS];
 
-static void start_workers(void *(*work)(void *))
-{
+static void start_workers(void *(*work)(void *)) {
     stop = 0;
     for (size_t i = 0; i < THREADS; i++)
         REQUIRE(pthread_create(&workers[i], NULL, work, (void *)i) == 0, "pthread_create");
 }
 
-static void stop_workers(void)
-{
+static void stop_workers(void) {
     __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
     for (size_t i = 0; i < THREADS; i++)
         pthread_join(workers[i], NULL);
@@ -56,8 +53,7 @@ static void stop_workers(void)
         }
 }
 
-static void *allocate_in_thread(void *argument)
-{
+static void *allocate_in_thread(void *argument) {
     char *block = malloc(5000);
     if (block == NULL)
         return NULL;
@@ -67,8 +63,7 @@ static void *allocate_in_thread(void *argument)
 }
 
 /* What every child does; 0 when all went well. */
-static int child_work(size_t allocations)
-{
+static int child_work(size_t allocations) {
     static void *held[500];
     static size_t sizes[500];
     uint64_t random = 42;
@@ -98,8 +93,7 @@ static int child_work(size_t allocations)
     return 0;
 }
 
-static void children_of_the_main_thread_of_a_busy_process_work(void)
-{
+static void children_of_the_main_thread_of_a_busy_process_work(void) {
     start_workers(churn);
     size_t forks = scaled(under_debug_hakmem() ? 60 : 200);
     for (size_t i = 0; i < forks && check_failures == 0; i++) {
@@ -112,8 +106,7 @@ static void children_of_the_main_thread_of_a_busy_process_work(void)
     stop_workers();
 }
 
-static void *fork_from_here(void *argument)
-{
+static void *fork_from_here(void *argument) {
     size_t forks = (size_t)argument;
     void *mine = malloc(777);
     for (size_t i = 0; i < forks && check_failures == 0; i++) {
@@ -129,8 +122,7 @@ static void *fork_from_here(void *argument)
     return NULL;
 }
 
-static void children_of_other_threads_work_even_when_several_fork_at_once(void)
-{
+static void children_of_other_threads_work_even_when_several_fork_at_once(void) {
     pthread_t forkers[3];
     start_workers(churn);
     for (size_t i = 0; i < COUNT_OF(forkers); i++)
@@ -141,8 +133,7 @@ static void children_of_other_threads_work_even_when_several_fork_at_once(void)
     stop_workers();
 }
 
-static void a_child_of_a_child_of_a_child_works(void)
-{
+static void a_child_of_a_child_of_a_child_works(void) {
     start_workers(churn);
     for (size_t i = 0; i < scaled(10) && check_failures == 0; i++) {
         pid_t child = fork();
@@ -165,8 +156,7 @@ static void a_child_of_a_child_of_a_child_works(void)
     stop_workers();
 }
 
-static void *keep_stdio_busy(void *argument)
-{
+static void *keep_stdio_busy(void *argument) {
     size_t me = (size_t)argument;
     FILE *out = fopen("/dev/null", "w"), *in = fopen("/proc/self/status", "r");
     char *line = NULL;
@@ -191,8 +181,7 @@ static void *keep_stdio_busy(void *argument)
     return NULL;
 }
 
-static void children_work_while_others_hold_stdio_locks(void)
-{
+static void children_work_while_others_hold_stdio_locks(void) {
     start_workers(keep_stdio_busy);
     for (size_t i = 0; i < scaled(100) && check_failures == 0; i++) {
         pid_t child = fork();
@@ -214,16 +203,14 @@ static void children_work_while_others_hold_stdio_locks(void)
 static void *exit_blocks[100];
 static int exit_file = -1;
 
-static void free_at_exit(void)
-{
+static void free_at_exit(void) {
     for (size_t i = 0; i < COUNT_OF(exit_blocks); i++)
         free(exit_blocks[i]);
     if (exit_file >= 0 && write(exit_file, "x", 1) != 1)
         _exit(14);
 }
 
-static void children_that_exit_run_their_handlers(void)
-{
+static void children_that_exit_run_their_handlers(void) {
     start_workers(churn);
     for (size_t i = 0; i < scaled(20) && check_failures == 0; i++) {
         int ends[2];
@@ -245,8 +232,7 @@ static void children_that_exit_run_their_handlers(void)
     stop_workers();
 }
 
-static void vfork_and_posix_spawn_start_programs(void)
-{
+static void vfork_and_posix_spawn_start_programs(void) {
     start_workers(churn);
     char name[] = "/bin/true";
     char *arguments[] = {name, NULL};
@@ -272,14 +258,14 @@ static void vfork_and_posix_spawn_start_programs(void)
     stop_workers();
 }
 
-static void the_parent_is_unharmed_by_its_forks(void)
-{
+static void the_parent_is_unharmed_by_its_forks(void) {
     int failed = child_work(20000);
     EXPECT(failed == 0, "expected the parent's heap to work, found failure %d", failed);
 }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(children_of_the_main_thread_of_a_busy_process_work, 0),
     CHECK(children_of_other_threads_work_even_when_several_fork_at_once, 0),
     CHECK(a_child_of_a_child_of_a_child_works, 0),

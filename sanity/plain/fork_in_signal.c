@@ -1,6 +1,6 @@
-/* fork_in_signal.c -- fork from inside a signal handler that interrupted malloc and free: the child, which
- * resumes nothing, can allocate; the parent goes on undisturbed.  glibc
- * promises fork itself; that the child may call malloc is HAKMEM's promise.
+/* fork_in_signal.c -- fork from inside a signal handler that interrupted malloc and free: the
+ * child, which resumes nothing, can allocate; the parent goes on undisturbed.  glibc promises fork
+ * itself; that the child may call malloc is HAKMEM's promise.
  */
 #include "check.inc"
 
@@ -9,8 +9,7 @@
 static volatile sig_atomic_t forks, failures, first_failure;
 static void *held[256];
 
-static int child_allocates(void)
-{
+static int child_allocates(void) {
     static void *blocks[300];
     uint64_t random = 5;
     for (size_t i = 0; i < 3000; i++) {
@@ -28,9 +27,9 @@ static int child_allocates(void)
     return 0;
 }
 
-/* The child is timed by alarm(); SIGALRM has its default action there, and kills a hanging child. */
-static void fork_and_wait(int signal_number)
-{
+/* The child is timed by alarm(); SIGALRM has its default action there, and kills a hanging child.
+ */
+static void fork_and_wait(int signal_number) {
     int saved = errno, status = 0;
     (void)signal_number;
     pid_t child = fork();
@@ -55,8 +54,7 @@ static void fork_and_wait(int signal_number)
     errno = saved;
 }
 
-static void churn_until(sig_atomic_t wanted, int seconds)
-{
+static void churn_until(sig_atomic_t wanted, int seconds) {
     uint64_t random = 77;
     time_t end = time(NULL) + seconds;
     for (size_t i = 0; forks < wanted && failures < 3 && (i % 1024 != 0 || time(NULL) < end); i++) {
@@ -68,8 +66,7 @@ static void churn_until(sig_atomic_t wanted, int seconds)
     }
 }
 
-static void fork_in_handlers(int timer, int signal_number, sig_atomic_t wanted)
-{
+static void fork_in_handlers(int timer, int signal_number, sig_atomic_t wanted) {
     struct sigaction action;
     struct itimerval ticks = {{0, 2000}, {0, 2000}}, none = {{0, 0}, {0, 0}};
     memset(&action, 0, sizeof action);
@@ -82,19 +79,18 @@ static void fork_in_handlers(int timer, int signal_number, sig_atomic_t wanted)
     setitimer(timer == 0 ? ITIMER_PROF : ITIMER_REAL, &none, NULL);
     signal(signal_number, SIG_IGN);
     EXPECT(forks >= wanted || failures > 0, "expected %d forks, found %d", (int)wanted, (int)forks);
-    EXPECT(failures == 0, "expected children without failure, found %d of %d, the last with status %#x",
+    EXPECT(failures == 0,
+           "expected children without failure, found %d of %d, the last with status %#x",
            (int)failures, (int)forks, (unsigned)first_failure);
 }
 
-static void children_forked_in_a_sigprof_handler_can_allocate(void)
-{
+static void children_forked_in_a_sigprof_handler_can_allocate(void) {
     fork_in_handlers(0, SIGPROF, (sig_atomic_t)scaled(100));
 }
 
 static int stop;
 
-static void *churn_beside(void *argument)
-{
+static void *churn_beside(void *argument) {
     uint64_t random = (uint64_t)(size_t)argument + 3;
     sigset_t all;
     sigfillset(&all);
@@ -104,8 +100,7 @@ static void *churn_beside(void *argument)
     return NULL;
 }
 
-static void children_forked_in_a_sigalrm_handler_amid_threads_can_allocate(void)
-{
+static void children_forked_in_a_sigalrm_handler_amid_threads_can_allocate(void) {
     pthread_t threads[4];
     stop = 0;
     for (size_t i = 0; i < COUNT_OF(threads); i++)
@@ -116,8 +111,7 @@ static void children_forked_in_a_sigalrm_handler_amid_threads_can_allocate(void)
         pthread_join(threads[i], NULL);
 }
 
-static void the_interrupted_heap_is_whole_afterwards(void)
-{
+static void the_interrupted_heap_is_whole_afterwards(void) {
     int failed = child_allocates();
     EXPECT(failed == 0, "expected the heap to work, found %d", failed);
     for (size_t i = 0; i < COUNT_OF(held); i++) {
@@ -127,7 +121,8 @@ static void the_interrupted_heap_is_whole_afterwards(void)
 }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(children_forked_in_a_sigprof_handler_can_allocate, 1),
     CHECK(children_forked_in_a_sigalrm_handler_amid_threads_can_allocate, 1),
     CHECK(the_interrupted_heap_is_whole_afterwards, 1),

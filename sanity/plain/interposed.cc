@@ -1,5 +1,5 @@
-/* interposed.cc -- every entry point that HAKMEM exports really is the one the program reaches, from the
- * program and from libc; memory that libc hands out is HAKMEM's and can be freed.
+/* interposed.cc -- every entry point that HAKMEM exports really is the one the program reaches,
+ * from the program and from libc; memory that libc hands out is HAKMEM's and can be freed.
  */
 #include "check.inc"
 
@@ -9,18 +9,46 @@
 
 static void *entry_of(const char *name) { return dlsym(RTLD_DEFAULT, name); }
 
-static void every_entry_point_is_the_librarys(void)
-{
-    static const char *const names[] = {
-        "malloc", "free", "calloc", "realloc", "reallocarray", "aligned_alloc", "posix_memalign",
-        "memalign", "valloc", "pvalloc", "malloc_usable_size", "malloc_trim", "malloc_stats",
-        "malloc_info", "mallinfo", "mallinfo2", "mallopt", "free_sized", "free_aligned_sized",
-        "_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t", "_ZnwmSt11align_val_t",
-        "_ZnamSt11align_val_t", "_ZnwmSt11align_val_tRKSt9nothrow_t",
-        "_ZnamSt11align_val_tRKSt9nothrow_t", "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm",
-        "_ZdlPvRKSt9nothrow_t", "_ZdaPvRKSt9nothrow_t", "_ZdlPvSt11align_val_t",
-        "_ZdaPvSt11align_val_t", "_ZdlPvmSt11align_val_t", "_ZdaPvmSt11align_val_t",
-        "_ZdlPvSt11align_val_tRKSt9nothrow_t", "_ZdaPvSt11align_val_tRKSt9nothrow_t"};
+static void every_entry_point_is_the_librarys(void) {
+    static const char *const names[] = {"malloc",
+                                        "free",
+                                        "calloc",
+                                        "realloc",
+                                        "reallocarray",
+                                        "aligned_alloc",
+                                        "posix_memalign",
+                                        "memalign",
+                                        "valloc",
+                                        "pvalloc",
+                                        "malloc_usable_size",
+                                        "malloc_trim",
+                                        "malloc_stats",
+                                        "malloc_info",
+                                        "mallinfo",
+                                        "mallinfo2",
+                                        "mallopt",
+                                        "free_sized",
+                                        "free_aligned_sized",
+                                        "_Znwm",
+                                        "_Znam",
+                                        "_ZnwmRKSt9nothrow_t",
+                                        "_ZnamRKSt9nothrow_t",
+                                        "_ZnwmSt11align_val_t",
+                                        "_ZnamSt11align_val_t",
+                                        "_ZnwmSt11align_val_tRKSt9nothrow_t",
+                                        "_ZnamSt11align_val_tRKSt9nothrow_t",
+                                        "_ZdlPv",
+                                        "_ZdaPv",
+                                        "_ZdlPvm",
+                                        "_ZdaPvm",
+                                        "_ZdlPvRKSt9nothrow_t",
+                                        "_ZdaPvRKSt9nothrow_t",
+                                        "_ZdlPvSt11align_val_t",
+                                        "_ZdaPvSt11align_val_t",
+                                        "_ZdlPvmSt11align_val_t",
+                                        "_ZdaPvmSt11align_val_t",
+                                        "_ZdlPvSt11align_val_tRKSt9nothrow_t",
+                                        "_ZdaPvSt11align_val_tRKSt9nothrow_t"};
     for (const char *name : names) {
         Dl_info info;
         memset(&info, 0, sizeof info);
@@ -32,17 +60,16 @@ static void every_entry_point_is_the_librarys(void)
     }
 }
 
-static void nothing_but_the_interface_is_exported(void)
-{
-    static const char *const inside[] = {"pool_take", "superslab_carve", "front_pop", "arena_reserve",
-                                         "slot_publish", "os_map", "options_read"};
+static void nothing_but_the_interface_is_exported(void) {
+    static const char *const inside[] = {"pool_take",     "superslab_carve", "front_pop",
+                                         "arena_reserve", "slot_publish",    "os_map",
+                                         "options_read"};
     for (const char *name : inside)
         EXPECT(entry_of(name) == nullptr, "%s: expected it hidden, found it exported", name);
 }
 
 /* 1 when the block lies in HAKMEM's heap (always 1 on another malloc). */
-static int is_ours(const void *block)
-{
+static int is_ours(const void *block) {
     int (*owns)(const void *);
     void *entry = entry_of("hkm_owns");
     if (entry == nullptr)
@@ -51,24 +78,21 @@ static int is_ours(const void *block)
     return owns(block);
 }
 
-static void expect_freeable(const char *call, void *block)
-{
+static void expect_freeable(const char *call, void *block) {
     EXPECT(block != nullptr, "%s: expected memory, found NULL", call);
-    EXPECT(block == nullptr || is_ours(block), "%s: expected a block of this malloc, found %p", call,
-           block);
+    EXPECT(block == nullptr || is_ours(block), "%s: expected a block of this malloc, found %p",
+           call, block);
     free(block);
 }
 
-static int compare_ints(const void *left, const void *right)
-{
+static int compare_ints(const void *left, const void *right) {
     int a, b;
     memcpy(&a, left, sizeof a);
     memcpy(&b, right, sizeof b);
     return a < b ? -1 : a > b;
 }
 
-static void memory_from_libc_can_be_freed(void)
-{
+static void memory_from_libc_can_be_freed(void) {
     char *line = nullptr, *text = nullptr;
     size_t capacity = 0;
     expect_freeable("strdup", strdup("some text"));
@@ -99,8 +123,7 @@ static void memory_from_libc_can_be_freed(void)
     expect_freeable("open_memstream", stream_text);
 }
 
-static void qsort_and_getaddrinfo_work_on_this_heap(void)
-{
+static void qsort_and_getaddrinfo_work_on_this_heap(void) {
     enum { ITEMS = 100000 };
     int *items = static_cast<int *>(malloc(ITEMS * sizeof *items));
     REQUIRE(items != nullptr, "malloc");
@@ -123,8 +146,7 @@ static void qsort_and_getaddrinfo_work_on_this_heap(void)
         freeaddrinfo(result);
 }
 
-static void putenv_setenv_and_environment_survive(void)
-{
+static void putenv_setenv_and_environment_survive(void) {
     char name[32], value[300];
     memset(value, 'v', sizeof value - 1);
     value[sizeof value - 1] = '\0';
@@ -141,7 +163,8 @@ static void putenv_setenv_and_environment_survive(void)
 }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(every_entry_point_is_the_librarys, 1),
     CHECK(nothing_but_the_interface_is_exported, 1),
     CHECK(memory_from_libc_can_be_freed, 0),

@@ -1,16 +1,15 @@
-/* life_threads.c -- threads come and go: key destructors that allocate after the allocator's own, thousands
- * of short threads, detached, cancelled, with tiny stacks; what they leave behind is freed by others and
- * memory stays bounded.
+/* life_threads.c -- threads come and go: key destructors that allocate after the allocator's own,
+ * thousands of short threads, detached, cancelled, with tiny stacks; what they leave behind is
+ * freed by others and memory stays bounded.
  */
 #include "check.inc"
 
 static const size_t rss_limit = 200 * MIB;
 
-static void expect_bounded(const char *when)
-{
+static void expect_bounded(const char *when) {
     size_t rss = rss_bytes();
-    EXPECT(rss < rss_limit, "%s: expected RSS below %.0f MiB, found %.1f MiB", when, to_mib(rss_limit),
-           to_mib(rss));
+    EXPECT(rss < rss_limit, "%s: expected RSS below %.0f MiB, found %.1f MiB", when,
+           to_mib(rss_limit), to_mib(rss));
 }
 
 enum { KEYS = 6, ROUNDS = 4 };
@@ -23,8 +22,7 @@ struct key_value {
     unsigned char *block;
 };
 
-static void key_destructor(void *argument)
-{
+static void key_destructor(void *argument) {
     struct key_value *value = argument;
     __atomic_fetch_add(&destructor_calls, 1, __ATOMIC_RELAXED);
     if (!pattern_intact(value->block, 100 * (value->key + 1), value->round))
@@ -44,8 +42,7 @@ static void key_destructor(void *argument)
     pthread_setspecific(keys[value->key], value);
 }
 
-static void *use_keys(void *argument)
-{
+static void *use_keys(void *argument) {
     for (size_t key = 0; key < KEYS; key++) {
         struct key_value *value = malloc(sizeof *value);
         REQUIRE(value != NULL, "malloc");
@@ -58,8 +55,7 @@ static void *use_keys(void *argument)
     return argument;
 }
 
-static void key_destructors_allocate_in_all_their_rounds(void)
-{
+static void key_destructors_allocate_in_all_their_rounds(void) {
     size_t threads = scaled(400);
     for (size_t key = 0; key < KEYS; key++)
         REQUIRE(pthread_key_create(&keys[key], key_destructor) == 0, "pthread_key_create");
@@ -79,8 +75,7 @@ static void key_destructors_allocate_in_all_their_rounds(void)
 
 static void *inherited[64]; /* left behind by threads, freed by later ones */
 
-static void *short_life(void *argument)
-{
+static void *short_life(void *argument) {
     size_t me = (size_t)argument;
     unsigned char *old = __atomic_exchange_n(&inherited[me % 64], NULL, __ATOMIC_ACQ_REL);
     void *mine[40];
@@ -103,20 +98,19 @@ static void *short_life(void *argument)
     return NULL;
 }
 
-static void free_inherited(void)
-{
+static void free_inherited(void) {
     for (size_t i = 0; i < COUNT_OF(inherited); i++)
         free(__atomic_exchange_n(&inherited[i], NULL, __ATOMIC_ACQ_REL));
 }
 
-static void thousands_of_short_threads_leave_memory_bounded(void)
-{
+static void thousands_of_short_threads_leave_memory_bounded(void) {
     enum { AT_ONCE = 10 };
     pthread_t threads[AT_ONCE];
     size_t rounds = scaled(under_debug_hakmem() ? 150 : 500);
     for (size_t round = 0; round < rounds; round++) {
         for (size_t i = 0; i < AT_ONCE; i++)
-            REQUIRE(pthread_create(&threads[i], NULL, short_life, (void *)(round * AT_ONCE + i)) == 0,
+            REQUIRE(pthread_create(&threads[i], NULL, short_life, (void *)(round * AT_ONCE + i)) ==
+                        0,
                     "pthread_create");
         for (size_t i = 0; i < AT_ONCE; i++)
             pthread_join(threads[i], NULL);
@@ -127,15 +121,13 @@ static void thousands_of_short_threads_leave_memory_bounded(void)
 
 static size_t detached_done;
 
-static void *detached_life(void *argument)
-{
+static void *detached_life(void *argument) {
     short_life(argument);
     __atomic_fetch_add(&detached_done, 1, __ATOMIC_RELEASE);
     return NULL;
 }
 
-static void detached_threads_clean_up_after_themselves(void)
-{
+static void detached_threads_clean_up_after_themselves(void) {
     pthread_attr_t attributes;
     size_t threads = scaled(1000);
     pthread_attr_init(&attributes);
@@ -143,7 +135,8 @@ static void detached_threads_clean_up_after_themselves(void)
     detached_done = 0;
     for (size_t i = 0; i < threads; i++) {
         pthread_t thread;
-        REQUIRE(pthread_create(&thread, &attributes, detached_life, (void *)i) == 0, "pthread_create");
+        REQUIRE(pthread_create(&thread, &attributes, detached_life, (void *)i) == 0,
+                "pthread_create");
         while (i - __atomic_load_n(&detached_done, __ATOMIC_ACQUIRE) > 50 &&
                i > __atomic_load_n(&detached_done, __ATOMIC_ACQUIRE))
             sleep_ms(1);
@@ -153,15 +146,15 @@ static void detached_threads_clean_up_after_themselves(void)
             break;
         sleep_ms(1);
     }
-    EXPECT(detached_done == threads, "expected %zu threads done, found %zu", threads, detached_done);
+    EXPECT(detached_done == threads, "expected %zu threads done, found %zu", threads,
+           detached_done);
     free_inherited();
     expect_bounded("after the detached threads");
 }
 
 static void free_at_cleanup(void *block) { free(block); }
 
-static void *wait_to_be_cancelled(void *argument)
-{
+static void *wait_to_be_cancelled(void *argument) {
     static uint64_t seeds[4];
     uint64_t *random = &seeds[(size_t)argument];
     *random = (uint64_t)(size_t)argument + 1;
@@ -179,8 +172,7 @@ static void *wait_to_be_cancelled(void *argument)
     return NULL;
 }
 
-static void cancelled_threads_leave_a_working_heap(void)
-{
+static void cancelled_threads_leave_a_working_heap(void) {
     for (size_t round = 0; round < scaled(60); round++) {
         pthread_t threads[4];
         for (size_t i = 0; i < COUNT_OF(threads); i++)
@@ -200,8 +192,7 @@ static void cancelled_threads_leave_a_working_heap(void)
     expect_bounded("after the cancelled threads");
 }
 
-static void *tiny_stack_life(void *argument)
-{
+static void *tiny_stack_life(void *argument) {
     void *blocks[20];
     for (size_t i = 0; i < 20; i++)
         blocks[i] = malloc((size_t)1 << i);
@@ -216,8 +207,7 @@ static void *tiny_stack_life(void *argument)
     return argument;
 }
 
-static void threads_with_the_smallest_stack_can_allocate(void)
-{
+static void threads_with_the_smallest_stack_can_allocate(void) {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     size_t smallest = (size_t)sysconf(_SC_THREAD_STACK_MIN);
@@ -227,14 +217,15 @@ static void threads_with_the_smallest_stack_can_allocate(void)
         pthread_t thread;
         static int token;
         void *result = NULL;
-        REQUIRE(pthread_create(&thread, &attributes, tiny_stack_life, &token) == 0, "pthread_create");
+        REQUIRE(pthread_create(&thread, &attributes, tiny_stack_life, &token) == 0,
+                "pthread_create");
         pthread_join(thread, &result);
-        EXPECT(result == &token, "expected every allocation to succeed on a stack of %zu", smallest);
+        EXPECT(result == &token, "expected every allocation to succeed on a stack of %zu",
+               smallest);
     }
 }
 
-static void *make_orphans(void *argument)
-{
+static void *make_orphans(void *argument) {
     void **blocks = argument;
     for (size_t i = 0; i < 20000; i++) {
         blocks[i] = malloc(1000);
@@ -244,8 +235,7 @@ static void *make_orphans(void *argument)
     return NULL;
 }
 
-static void orphaned_blocks_freed_by_the_last_thread_are_used_again(void)
-{
+static void orphaned_blocks_freed_by_the_last_thread_are_used_again(void) {
     static void *blocks[20000];
     for (size_t round = 0; round < scaled(40); round++) {
         pthread_t thread;
@@ -258,7 +248,8 @@ static void orphaned_blocks_freed_by_the_last_thread_are_used_again(void)
 }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(key_destructors_allocate_in_all_their_rounds, 0),
     CHECK(thousands_of_short_threads_leave_memory_bounded, 0),
     CHECK(detached_threads_clean_up_after_themselves, 0),

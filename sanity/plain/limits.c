@@ -1,5 +1,6 @@
-/* limits.c -- under limits of address space, of data, and with all memory locked, the program starts, gets
- * NULL and ENOMEM when memory is used up, keeps every block intact, and can allocate again afterwards.
+/* limits.c -- under limits of address space, of data, and with all memory locked, the program
+ * starts, gets NULL and ENOMEM when memory is used up, keeps every block intact, and can allocate
+ * again afterwards.
  */
 #include "check.inc"
 
@@ -8,8 +9,7 @@
 enum { BLOCKS_MAX = 400000 };
 
 /* Allocates blocks of `bytes` until NULL or `most` blocks, linked through their first words. */
-static size_t allocate_until_null(size_t bytes, size_t most, void **head)
-{
+static size_t allocate_until_null(size_t bytes, size_t most, void **head) {
     size_t count = 0;
     *head = NULL;
     while (count < most) {
@@ -27,8 +27,7 @@ static size_t allocate_until_null(size_t bytes, size_t most, void **head)
     return count;
 }
 
-static void expect_intact_and_free(void *head, size_t bytes, size_t count)
-{
+static void expect_intact_and_free(void *head, size_t bytes, size_t count) {
     size_t found = 0, damaged = 0;
     while (head != NULL) {
         void *next;
@@ -40,13 +39,13 @@ static void expect_intact_and_free(void *head, size_t bytes, size_t count)
         head = next;
         found++;
     }
-    EXPECT(found == count && damaged == 0, "%zu blocks of %zu: found %zu, %zu of them damaged", count,
-           bytes, found, damaged);
+    EXPECT(found == count && damaged == 0, "%zu blocks of %zu: found %zu, %zu of them damaged",
+           count, bytes, found, damaged);
 }
 
-/* In a process that started with a limit of argv[2] bytes: uses memory up with each size in turn. */
-static int limited_child(size_t limit)
-{
+/* In a process that started with a limit of argv[2] bytes: uses memory up with each size in turn.
+ */
+static int limited_child(size_t limit) {
     static const size_t sizes[] = {4096, 100, 262144, 1 << 20, 40000, 16};
     size_t first_count = 0;
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
@@ -55,15 +54,15 @@ static int limited_child(size_t limit)
         pattern_fill(kept, 5000, 1);
         size_t most = limit / sizes[i] + 1;
         size_t count = allocate_until_null(sizes[i], most, &head);
-        EXPECT(count < most, "expected NULL before %zu blocks of %zu bytes", most,
-               sizes[i]);
+        EXPECT(count < most, "expected NULL before %zu blocks of %zu bytes", most, sizes[i]);
         /* a quarter of the limit must be to be had for blocks of any size but the smallest */
         if (sizes[i] > 64)
-            EXPECT(count * sizes[i] >= limit / 4, "blocks of %zu: expected %zu bytes in all, found %zu",
-                   sizes[i], limit / 4, count * sizes[i]);
+            EXPECT(count * sizes[i] >= limit / 4,
+                   "blocks of %zu: expected %zu bytes in all, found %zu", sizes[i], limit / 4,
+                   count * sizes[i]);
         void *moved = realloc(kept, 2 * limit);
-        EXPECT(moved == NULL && errno == ENOMEM, "realloc to twice the limit: found %p, errno %d", moved,
-               errno);
+        EXPECT(moved == NULL && errno == ENOMEM, "realloc to twice the limit: found %p, errno %d",
+               moved, errno);
         EXPECT(pattern_intact(kept, 5000, 1), "a failed realloc changed the block");
         if (i == 0)
             first_count = count;
@@ -72,15 +71,14 @@ static int limited_child(size_t limit)
     }
     void *head;
     size_t again = allocate_until_null(4096, limit / 4096 + 1, &head);
-    EXPECT(again * 10 >= first_count * 9, "after all that: expected about %zu blocks of 4096, found %zu",
-           first_count, again);
+    EXPECT(again * 10 >= first_count * 9,
+           "after all that: expected about %zu blocks of 4096, found %zu", first_count, again);
     expect_intact_and_free(head, 4096, again);
     return check_failures > 0;
 }
 
 /* Starts this program again under a limit. */
-static void run_limited(int resource, size_t limit, const char *mode)
-{
+static void run_limited(int resource, size_t limit, const char *mode) {
     char self[] = "/proc/self/exe", text[30], word[20];
     char *arguments[] = {self, word, text, NULL};
     snprintf(text, sizeof text, "%zu", limit);
@@ -100,27 +98,28 @@ static void run_limited(int resource, size_t limit, const char *mode)
 /* The checked library keeps a shadow beside the blocks, so it gets twice as much. */
 static size_t room(size_t bytes) { return under_debug_hakmem() ? 2 * bytes : bytes; }
 
-static void runs_in_64_mib_of_address_space(void)
-{
+static void runs_in_64_mib_of_address_space(void) {
     run_limited(RLIMIT_AS, room(64 * MIB), "--limited");
 }
 
-static void runs_in_128_mib_of_address_space(void) { run_limited(RLIMIT_AS, 128 * MIB, "--limited"); }
+static void runs_in_128_mib_of_address_space(void) {
+    run_limited(RLIMIT_AS, 128 * MIB, "--limited");
+}
 
-static void runs_in_1_gib_of_address_space(void) { run_limited(RLIMIT_AS, 1024 * MIB, "--limited"); }
+static void runs_in_1_gib_of_address_space(void) {
+    run_limited(RLIMIT_AS, 1024 * MIB, "--limited");
+}
 
 static void runs_in_64_mib_of_data(void) { run_limited(RLIMIT_DATA, room(64 * MIB), "--limited"); }
 
-static void runs_with_small_and_with_unlimited_stack(void)
-{
+static void runs_with_small_and_with_unlimited_stack(void) {
     run_limited(RLIMIT_STACK, 256 * KIB, "--works");
     run_limited(RLIMIT_STACK, RLIM_INFINITY, "--works");
 }
 
 static void runs_with_few_file_descriptors(void) { run_limited(RLIMIT_NOFILE, 4, "--works"); }
 
-static int working_child(void)
-{
+static int working_child(void) {
     void *head;
     size_t count = allocate_until_null(3000, 5000, &head);
     EXPECT(count == 5000, "expected 5000 blocks, found %zu", count);
@@ -128,8 +127,7 @@ static int working_child(void)
     return check_failures > 0;
 }
 
-static void lock_everything_and_allocate(void)
-{
+static void lock_everything_and_allocate(void) {
     if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
         say(" (mlockall is not allowed here)");
         return;
@@ -140,24 +138,22 @@ static void lock_everything_and_allocate(void)
     void *large = malloc(10 * MIB);
     EXPECT(large != NULL, "with memory locked: expected a block of 10 MiB");
     size_t rss = rss_bytes();
-    EXPECT(rss < 200 * MIB, "with memory locked: expected RSS below 200 MiB, found %.1f", to_mib(rss));
+    EXPECT(rss < 200 * MIB, "with memory locked: expected RSS below 200 MiB, found %.1f",
+           to_mib(rss));
     free(large);
     expect_intact_and_free(head, 2000, count);
 }
 
-static void locked_memory_does_not_fill_the_reserve(void)
-{
+static void locked_memory_does_not_fill_the_reserve(void) {
     in_child(lock_everything_and_allocate, 30);
     run_limited(-1, 0, "--locked-from-start");
 }
 
-static void failure_leaves_blocks_of_other_threads_alone(void)
-{
+static void failure_leaves_blocks_of_other_threads_alone(void) {
     run_limited(RLIMIT_AS, room(256 * MIB), "--threads");
 }
 
-static void *exhaust(void *argument)
-{
+static void *exhaust(void *argument) {
     size_t bytes = (size_t)argument;
     for (size_t round = 0; round < 5; round++) {
         void *head;
@@ -167,20 +163,19 @@ static void *exhaust(void *argument)
     return NULL;
 }
 
-static int exhausting_child(void)
-{
+static int exhausting_child(void) {
     static const size_t sizes[] = {500, 5000, 70000, 500000};
     pthread_t threads[COUNT_OF(sizes)];
     for (size_t i = 0; i < COUNT_OF(sizes); i++)
-        REQUIRE(pthread_create(&threads[i], NULL, exhaust, (void *)sizes[i]) == 0, "pthread_create");
+        REQUIRE(pthread_create(&threads[i], NULL, exhaust, (void *)sizes[i]) == 0,
+                "pthread_create");
     for (size_t i = 0; i < COUNT_OF(sizes); i++)
         pthread_join(threads[i], NULL);
     return working_child();
 }
 
 /* 2 GiB of blocks of all sizes, a word touched in each. */
-static void hold_two_gib(void)
-{
+static void hold_two_gib(void) {
     static void *blocks[BLOCKS_MAX];
     static char maps[1 << 20];
     size_t total = 0, count = 0, lines = 0;
@@ -204,7 +199,8 @@ static void hold_two_gib(void)
     size_t length = file_read("/proc/self/maps", maps, sizeof maps);
     for (size_t i = 0; i < length; i++)
         lines += maps[i] == '\n';
-    EXPECT(lines > 5 && lines < 1000, "2 GiB live: expected fewer than 1000 mappings, found %zu", lines);
+    EXPECT(lines > 5 && lines < 1000, "2 GiB live: expected fewer than 1000 mappings, found %zu",
+           lines);
     for (size_t i = 0; i < count; i++)
         free(blocks[i]);
 }
@@ -212,7 +208,8 @@ static void hold_two_gib(void)
 static void two_gib_of_live_blocks_need_few_mappings(void) { in_child(hold_two_gib, 60); }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(runs_in_64_mib_of_address_space, 0),
     CHECK(runs_in_128_mib_of_address_space, 0),
     CHECK(runs_in_1_gib_of_address_space, 0),
@@ -224,8 +221,7 @@ static const struct check checks[] = {
     CHECK(two_gib_of_live_blocks_need_few_mappings, 1),
 };
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     const char *mode = argc > 2 ? argv[1] : "";
     check_name = mode;
     if (strcmp(mode, "--limited") == 0)

@@ -1,6 +1,7 @@
-/* memory_returns.c -- what memory the process holds: freed memory goes back to the OS after the purge delay
- * or at malloc_trim, blocks that are not touched cost nothing, growing by realloc needs no second copy.
- * Each measurement has a process of its own; the purge delay is the default, one second.
+/* memory_returns.c -- what memory the process holds: freed memory goes back to the OS after the
+ * purge delay or at malloc_trim, blocks that are not touched cost nothing, growing by realloc needs
+ * no second copy. Each measurement has a process of its own; the purge delay is the default, one
+ * second.
  */
 #include "check.inc"
 
@@ -8,8 +9,7 @@ enum { SLACK_MIB = 10 };
 
 static size_t volume; /* bytes that are allocated and freed */
 
-static void allocate_touched(void **blocks, size_t count, size_t bytes)
-{
+static void allocate_touched(void **blocks, size_t count, size_t bytes) {
     for (size_t i = 0; i < count; i++) {
         blocks[i] = malloc(bytes);
         REQUIRE(blocks[i] != NULL, "malloc(%zu)", bytes);
@@ -17,8 +17,7 @@ static void allocate_touched(void **blocks, size_t count, size_t bytes)
     }
 }
 
-static void idle_and_call(void)
-{
+static void idle_and_call(void) {
     sleep_ms(1500);
     for (size_t i = 0; i < 300; i++) {
         free(malloc(i * 50));
@@ -26,17 +25,17 @@ static void idle_and_call(void)
     }
 }
 
-static void expect_rss_near(size_t before, size_t slack_mib, const char *when, size_t bytes)
-{
+static void expect_rss_near(size_t before, size_t slack_mib, const char *when, size_t bytes) {
     size_t rss = rss_bytes();
-    EXPECT(rss <= before + slack_mib * MIB, "%s, blocks of %zu: expected RSS within %zu MiB of %.1f MiB, "
-           "found %.1f MiB", when, bytes, slack_mib, to_mib(before), to_mib(rss));
+    EXPECT(rss <= before + slack_mib * MIB,
+           "%s, blocks of %zu: expected RSS within %zu MiB of %.1f MiB, "
+           "found %.1f MiB",
+           when, bytes, slack_mib, to_mib(before), to_mib(rss));
 }
 
 static size_t block_bytes; /* the size under test, for the functions that run in a child */
 
-static void free_all_and_idle(void)
-{
+static void free_all_and_idle(void) {
     size_t count = volume / block_bytes;
     void **blocks = malloc(count * sizeof *blocks);
     REQUIRE(blocks != NULL, "malloc of the table");
@@ -57,8 +56,7 @@ struct handover {
     size_t count;
 };
 
-static void *only_free(void *argument)
-{
+static void *only_free(void *argument) {
     struct handover *work = argument;
     for (size_t i = 0; i < work->count; i++)
         free(work->blocks[i]);
@@ -68,8 +66,7 @@ static void *only_free(void *argument)
     return NULL;
 }
 
-static void free_by_a_thread_that_only_frees(void)
-{
+static void free_by_a_thread_that_only_frees(void) {
     pthread_t thread;
     size_t count = volume / block_bytes;
     struct handover work = {malloc((count + 300) * sizeof(void *)), count};
@@ -82,8 +79,7 @@ static void free_by_a_thread_that_only_frees(void)
     expect_rss_near(before, SLACK_MIB, "freed by another thread", block_bytes);
 }
 
-static void free_all_and_trim(void)
-{
+static void free_all_and_trim(void) {
     size_t count = volume / block_bytes;
     void **blocks = malloc(count * sizeof *blocks);
     REQUIRE(blocks != NULL, "malloc of the table");
@@ -98,8 +94,7 @@ static void free_all_and_trim(void)
     EXPECT(returned == 1 || rss <= before + 2 * MIB, "malloc_trim: expected 1, found %d", returned);
 }
 
-static void for_each_size(void (*run)(void))
-{
+static void for_each_size(void (*run)(void)) {
     static const size_t sizes[] = {4096, 200, 262144, 20000, 1000000};
     volume = scaled(256) * MIB;
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
@@ -110,15 +105,13 @@ static void for_each_size(void (*run)(void))
 
 static void freed_memory_goes_back_after_the_purge_delay(void) { for_each_size(free_all_and_idle); }
 
-static void memory_freed_by_a_thread_that_only_frees_goes_back(void)
-{
+static void memory_freed_by_a_thread_that_only_frees_goes_back(void) {
     for_each_size(free_by_a_thread_that_only_frees);
 }
 
 static void malloc_trim_returns_all_free_memory_at_once(void) { for_each_size(free_all_and_trim); }
 
-static void touch_a_page_of_many_large_blocks(void)
-{
+static void touch_a_page_of_many_large_blocks(void) {
     enum { BLOCKS = 40000 };
     size_t page = (size_t)sysconf(_SC_PAGESIZE), touched = BLOCKS * page;
     void **blocks = malloc(BLOCKS * sizeof *blocks);
@@ -140,21 +133,18 @@ static void touch_a_page_of_many_large_blocks(void)
     }
 }
 
-static void untouched_parts_of_large_blocks_cost_nothing(void)
-{
+static void untouched_parts_of_large_blocks_cost_nothing(void) {
     in_child(touch_a_page_of_many_large_blocks, 60);
 }
 
-static size_t peak_bytes(void)
-{
+static size_t peak_bytes(void) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     return (size_t)usage.ru_maxrss * KIB;
 }
 
 /* Grows by halves; new parts are filled as they come, all of it is checked at the end. */
-static void grow_by_halves(void)
-{
+static void grow_by_halves(void) {
     const size_t final = scaled(256) * MIB;
     size_t bytes = KIB, before = peak_bytes();
     unsigned char *block = malloc(bytes);
@@ -179,15 +169,16 @@ static void grow_by_halves(void)
         wrong += found != i;
     }
     EXPECT(wrong == 0, "expected all words in place, found %zu wrong ones", wrong);
-    EXPECT(peak <= final + final / 10 + 8 * MIB, "grown to %.0f MiB: expected a peak of at most %.1f MiB, "
-           "found %.1f MiB", to_mib(final), to_mib(final + final / 10 + 8 * MIB), to_mib(peak));
+    EXPECT(peak <= final + final / 10 + 8 * MIB,
+           "grown to %.0f MiB: expected a peak of at most %.1f MiB, "
+           "found %.1f MiB",
+           to_mib(final), to_mib(final + final / 10 + 8 * MIB), to_mib(peak));
     free(block);
 }
 
 static void growing_by_realloc_needs_no_second_copy(void) { in_child(grow_by_halves, 60); }
 
-static void hold_large_then_shrink(void)
-{
+static void hold_large_then_shrink(void) {
     size_t before = rss_bytes();
     unsigned char *block = malloc(100 * MIB);
     REQUIRE(block != NULL, "malloc");
@@ -203,7 +194,8 @@ static void hold_large_then_shrink(void)
 static void shrinking_by_realloc_gives_memory_back(void) { in_child(hold_large_then_shrink, 60); }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(freed_memory_goes_back_after_the_purge_delay, 1),
     CHECK(memory_freed_by_a_thread_that_only_frees_goes_back, 1),
     CHECK(malloc_trim_returns_all_free_memory_at_once, 1),

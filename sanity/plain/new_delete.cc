@@ -9,37 +9,32 @@ static const size_t impossible = static_cast<size_t>(PTRDIFF_MAX) - 100000;
 static void *reserve;
 static int handler_calls;
 
-static void handler_that_gives_up(void)
-{
+static void handler_that_gives_up(void) {
     handler_calls++;
     std::set_new_handler(nullptr);
 }
 
-static void handler_that_throws(void)
-{
+static void handler_that_throws(void) {
     handler_calls++;
     throw std::bad_alloc();
 }
 
-static void handler_that_frees_the_reserve(void)
-{
+static void handler_that_frees_the_reserve(void) {
     handler_calls++;
     free(reserve);
     reserve = nullptr;
 }
 
-static void expect_block(const char *form, void *block, size_t bytes, size_t alignment)
-{
+static void expect_block(const char *form, void *block, size_t bytes, size_t alignment) {
     EXPECT(block != nullptr, "%s of %zu: expected a block", form, bytes);
-    EXPECT(reinterpret_cast<uintptr_t>(block) % alignment == 0, "%s of %zu: %p is not %zu-aligned", form,
-           bytes, block, alignment);
+    EXPECT(reinterpret_cast<uintptr_t>(block) % alignment == 0, "%s of %zu: %p is not %zu-aligned",
+           form, bytes, block, alignment);
     EXPECT(malloc_usable_size(block) >= bytes, "%s of %zu: usable size %zu", form, bytes,
            malloc_usable_size(block));
     memset(block, 0x5a, bytes);
 }
 
-static void all_plain_forms_allocate_and_free(void)
-{
+static void all_plain_forms_allocate_and_free(void) {
     for (size_t bytes = 0; bytes < 3 * MIB; bytes = bytes < 600 ? bytes + 1 : bytes * 2 - 7) {
         void *block = ::operator new(bytes);
         expect_block("new", block, bytes, 16);
@@ -61,8 +56,7 @@ static void all_plain_forms_allocate_and_free(void)
     }
 }
 
-static void all_aligned_forms_allocate_and_free(void)
-{
+static void all_aligned_forms_allocate_and_free(void) {
     for (size_t power = 16; power <= 65536; power *= 2)
         for (size_t bytes = 1; bytes < 200000; bytes = bytes * 5 + 3) {
             std::align_val_t alignment = static_cast<std::align_val_t>(power);
@@ -89,8 +83,7 @@ static void all_aligned_forms_allocate_and_free(void)
     ::operator delete(nullptr, std::align_val_t(64));
 }
 
-template <typename Form> static void expect_bad_alloc(const char *form, Form allocate)
-{
+template <typename Form> static void expect_bad_alloc(const char *form, Form allocate) {
     bool thrown = false;
     try {
         void *block = hide(allocate());
@@ -101,23 +94,24 @@ template <typename Form> static void expect_bad_alloc(const char *form, Form all
     EXPECT(thrown, "%s: expected std::bad_alloc", form);
 }
 
-static void throwing_forms_throw_bad_alloc_on_impossible_sizes(void)
-{
+static void throwing_forms_throw_bad_alloc_on_impossible_sizes(void) {
     std::align_val_t alignment = static_cast<std::align_val_t>(256);
-    const size_t sizes[] = {impossible, SIZE_MAX, static_cast<size_t>(PTRDIFF_MAX) + 1, SIZE_MAX - 64};
+    const size_t sizes[] = {impossible, SIZE_MAX, static_cast<size_t>(PTRDIFF_MAX) + 1,
+                            SIZE_MAX - 64};
     for (size_t bytes : sizes) {
         expect_bad_alloc("new", [=] { return ::operator new(hide_size(bytes)); });
         expect_bad_alloc("new[]", [=] { return ::operator new[](hide_size(bytes)); });
         if (bytes > SIZE_MAX / 2 + 1 && !under_hakmem())
             continue; /* libstdc++ rounds up to the alignment, and overflows */
         expect_bad_alloc("new(align)", [=] { return ::operator new(hide_size(bytes), alignment); });
-        expect_bad_alloc("new[](align)", [=] { return ::operator new[](hide_size(bytes), alignment); });
+        expect_bad_alloc("new[](align)",
+                         [=] { return ::operator new[](hide_size(bytes), alignment); });
     }
-    expect_bad_alloc("new int[n]", [] { return static_cast<void *>(new int[hide_size(impossible / 4)]); });
+    expect_bad_alloc("new int[n]",
+                     [] { return static_cast<void *>(new int[hide_size(impossible / 4)]); });
 }
 
-static void nothrow_forms_give_null_on_impossible_sizes(void)
-{
+static void nothrow_forms_give_null_on_impossible_sizes(void) {
     std::align_val_t alignment = static_cast<std::align_val_t>(256);
     size_t bytes = hide_size(impossible);
     EXPECT(::operator new(bytes, std::nothrow) == nullptr, "new(nothrow): expected nullptr");
@@ -126,8 +120,7 @@ static void nothrow_forms_give_null_on_impossible_sizes(void)
     EXPECT(::operator new[](bytes, alignment, std::nothrow) == nullptr, "new[](align, nothrow)");
 }
 
-static void throwing_new_calls_the_handler_until_it_gives_up(void)
-{
+static void throwing_new_calls_the_handler_until_it_gives_up(void) {
     handler_calls = 0;
     std::set_new_handler(handler_that_gives_up);
     expect_bad_alloc("new with a handler", [] { return ::operator new(hide_size(impossible)); });
@@ -135,11 +128,11 @@ static void throwing_new_calls_the_handler_until_it_gives_up(void)
     std::set_new_handler(handler_that_gives_up);
     expect_bad_alloc("new(align) with a handler",
                      [] { return ::operator new[](hide_size(impossible), std::align_val_t(64)); });
-    EXPECT(handler_calls == 2, "new(align): expected 2 calls of the handler, found %d", handler_calls);
+    EXPECT(handler_calls == 2, "new(align): expected 2 calls of the handler, found %d",
+           handler_calls);
 }
 
-static void nothrow_new_gives_null_also_when_the_handler_throws(void)
-{
+static void nothrow_new_gives_null_also_when_the_handler_throws(void) {
     size_t bytes = hide_size(impossible);
     handler_calls = 0;
     std::set_new_handler(handler_that_throws);
@@ -154,8 +147,7 @@ static void nothrow_new_gives_null_also_when_the_handler_throws(void)
 }
 
 /* Runs in a process of its own that started with 512 MiB of address space. */
-static int limited_child(void)
-{
+static int limited_child(void) {
     static void *blocks[100];
     reserve = malloc(64 * MIB);
     REQUIRE(reserve != nullptr, "malloc(64 MiB) under a limit of 512 MiB");
@@ -176,8 +168,7 @@ static int limited_child(void)
     return check_failures > 0;
 }
 
-static void the_handler_frees_a_reserve_and_new_succeeds(void)
-{
+static void the_handler_frees_a_reserve_and_new_succeeds(void) {
     char self[] = "/proc/self/exe", word[] = "--limited";
     char *arguments[] = {self, word, nullptr};
     pid_t child = fork();
@@ -191,7 +182,8 @@ static void the_handler_frees_a_reserve_and_new_succeeds(void)
 }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(all_plain_forms_allocate_and_free, 0),
     CHECK(all_aligned_forms_allocate_and_free, 0),
     CHECK(throwing_forms_throw_bad_alloc_on_impossible_sizes, 0),
@@ -201,8 +193,7 @@ static const struct check checks[] = {
     CHECK(the_handler_frees_a_reserve_and_new_succeeds, 0),
 };
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     check_name = "the_handler_frees_a_reserve_and_new_succeeds";
     if (argc > 1 && strcmp(argv[1], "--limited") == 0)
         return limited_child();

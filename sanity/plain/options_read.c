@@ -1,5 +1,5 @@
-/* options_read.c -- HAKMEM_OPTIONS and HAKMEM_NAME as a user meets them: the table of options, complaints of one
- * line that change nothing, statistics at exit, and silence otherwise.
+/* options_read.c -- HAKMEM_OPTIONS and HAKMEM_NAME as a user meets them: the table of options,
+ * complaints of one line that change nothing, statistics at exit, and silence otherwise.
  */
 #include "check.inc"
 
@@ -8,8 +8,7 @@ enum { WORKED = 5 };
 static char text[65536];
 
 /* What the program does under the options. */
-static int work(void)
-{
+static int work(void) {
     for (size_t i = 0; i < 20000; i++) {
         void *block = malloc(i % 3000);
         if (block == NULL)
@@ -19,23 +18,21 @@ static int work(void)
     return WORKED;
 }
 
-static size_t lines_of(const char *from)
-{
+static size_t lines_of(const char *from) {
     size_t lines = 0;
     for (; *from != '\0'; from++)
         lines += *from == '\n';
     return lines;
 }
 
-static void run_work(const char *options)
-{
+static void run_work(const char *options) {
     int status = run_self("--work", options, text, sizeof text);
     EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == WORKED,
-           "HAKMEM_OPTIONS=%s: expected the program to go on, found wait status %#x", options, status);
+           "HAKMEM_OPTIONS=%s: expected the program to go on, found wait status %#x", options,
+           status);
 }
 
-static void nothing_is_printed_without_options(void)
-{
+static void nothing_is_printed_without_options(void) {
     run_work(NULL);
     EXPECT(text[0] == '\0', "expected nothing on stderr, found: %.200s", text);
     run_work("");
@@ -44,13 +41,14 @@ static void nothing_is_printed_without_options(void)
     EXPECT(text[0] == '\0', "valid options: expected nothing on stderr, found: %.200s", text);
 }
 
-static void help_prints_the_table_and_the_program_goes_on(void)
-{
-    static const char *const names[] = {"fast_cap", "fill_batch", "drain_interval", "prewarm",
-                                        "purge_delay_ms", "large_pages", "stats", "crash_report"};
+static void help_prints_the_table_and_the_program_goes_on(void) {
+    static const char *const names[] = {"fast_cap", "fill_batch",     "drain_interval",
+                                        "prewarm",  "purge_delay_ms", "large_pages",
+                                        "stats",    "crash_report"};
     run_work("help");
     for (size_t i = 0; i < COUNT_OF(names); i++)
-        EXPECT(strstr(text, names[i]) != NULL, "expected a line on %s, found: %.300s", names[i], text);
+        EXPECT(strstr(text, names[i]) != NULL, "expected a line on %s, found: %.300s", names[i],
+               text);
     EXPECT(lines_of(text) >= COUNT_OF(names), "expected a line for each option, found %zu lines",
            lines_of(text));
     run_work("fast_cap=77,help");
@@ -59,18 +57,16 @@ static void help_prints_the_table_and_the_program_goes_on(void)
            "expected the effective value 77 in the line on fast_cap, found: %.300s", text);
 }
 
-static void expect_complaint(const char *options, const char *about)
-{
+static void expect_complaint(const char *options, const char *about) {
     run_work(options);
     EXPECT(lines_of(text) == 1, "HAKMEM_OPTIONS=%s: expected one line on stderr, found %zu: %.200s",
            options, lines_of(text), text);
     EXPECT(strncmp(text, "hakmem", 6) == 0 && strstr(text, about) != NULL,
-           "HAKMEM_OPTIONS=%s: expected a line of hakmem's that names %s, found: %.200s", options, about,
-           text);
+           "HAKMEM_OPTIONS=%s: expected a line of hakmem's that names %s, found: %.200s", options,
+           about, text);
 }
 
-static void unknown_names_are_named_and_ignored(void)
-{
+static void unknown_names_are_named_and_ignored(void) {
     expect_complaint("no_such_option=1", "no_such_option");
     expect_complaint("no_such_option", "no_such_option");
     expect_complaint("fast_cap=64,fast_caps=3", "fast_caps");
@@ -78,8 +74,7 @@ static void unknown_names_are_named_and_ignored(void)
     expect_complaint("=5", "=5");
 }
 
-static void values_out_of_range_are_named_and_ignored(void)
-{
+static void values_out_of_range_are_named_and_ignored(void) {
     expect_complaint("fast_cap=99999999", "fast_cap");
     expect_complaint("fast_cap=-1", "fast_cap");
     expect_complaint("fast_cap=many", "fast_cap");
@@ -90,12 +85,11 @@ static void values_out_of_range_are_named_and_ignored(void)
     run_work("fast_cap=99999999,help");
     EXPECT(strstr(text, "\nfast_cap") != NULL, "expected the table, found: %.200s", text);
     char *line = strstr(text, "\nfast_cap");
-    EXPECT(line == NULL || strstr(line, "99999999") == NULL, "expected the value ignored, found: %.300s",
-           line);
+    EXPECT(line == NULL || strstr(line, "99999999") == NULL,
+           "expected the value ignored, found: %.300s", line);
 }
 
-static void a_very_long_option_text_does_no_harm(void)
-{
+static void a_very_long_option_text_does_no_harm(void) {
     static char options[20000];
     memset(options, 'x', sizeof options - 1);
     run_work(options);
@@ -106,12 +100,12 @@ static void a_very_long_option_text_does_no_harm(void)
     EXPECT(lines_of(text) > 0, "expected complaints, found none");
 }
 
-static void single_variables_set_single_options(void)
-{
+static void single_variables_set_single_options(void) {
     setenv("HAKMEM_FAST_CAP", "88", 1);
     run_work("help");
     char *line = strstr(text, "\nfast_cap");
-    EXPECT(line != NULL && strstr(line, "88") != NULL && strstr(line, "88") < strchr(line + 1, '\n'),
+    EXPECT(line != NULL && strstr(line, "88") != NULL &&
+               strstr(line, "88") < strchr(line + 1, '\n'),
            "HAKMEM_FAST_CAP=88: expected 88 in its line, found: %.300s", text);
     setenv("HAKMEM_FAST_CAP", "banana", 1);
     run_work(NULL);
@@ -120,8 +114,7 @@ static void single_variables_set_single_options(void)
     unsetenv("HAKMEM_FAST_CAP");
 }
 
-static void statistics_are_printed_at_exit_when_asked_for(void)
-{
+static void statistics_are_printed_at_exit_when_asked_for(void) {
     run_work("stats=exit");
     EXPECT(lines_of(text) >= 3 && strstr(text, "hakmem") != NULL,
            "stats=exit: expected some lines that name hakmem, found: %.200s", text);
@@ -130,12 +123,20 @@ static void statistics_are_printed_at_exit_when_asked_for(void)
     EXPECT(text[0] == '\0', "stats=off: expected nothing, found: %.200s", text);
 }
 
-static void every_extreme_of_every_option_works(void)
-{
-    static const char *const extremes[] = {
-        "fast_cap=2", "fast_cap=1024", "fill_batch=1", "fill_batch=1024", "drain_interval=0",
-        "purge_delay_ms=0", "purge_delay_ms=3600000", "prewarm=1", "large_pages=off", "large_pages=on",
-        "fast_cap=2,fill_batch=1024", "crash_report=1", "purge_delay_ms=0,drain_interval=0,fast_cap=2"};
+static void every_extreme_of_every_option_works(void) {
+    static const char *const extremes[] = {"fast_cap=2",
+                                           "fast_cap=1024",
+                                           "fill_batch=1",
+                                           "fill_batch=1024",
+                                           "drain_interval=0",
+                                           "purge_delay_ms=0",
+                                           "purge_delay_ms=3600000",
+                                           "prewarm=1",
+                                           "large_pages=off",
+                                           "large_pages=on",
+                                           "fast_cap=2,fill_batch=1024",
+                                           "crash_report=1",
+                                           "purge_delay_ms=0,drain_interval=0,fast_cap=2"};
     for (size_t i = 0; i < COUNT_OF(extremes); i++) {
         run_work(extremes[i]);
         EXPECT(text[0] == '\0', "%s: expected nothing on stderr, found: %.200s", extremes[i], text);
@@ -143,7 +144,8 @@ static void every_extreme_of_every_option_works(void)
 }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(nothing_is_printed_without_options, 0),
     CHECK(help_prints_the_table_and_the_program_goes_on, 1),
     CHECK(unknown_names_are_named_and_ignored, 1),
@@ -154,8 +156,7 @@ static const struct check checks[] = {
     CHECK(every_extreme_of_every_option_works, 0),
 };
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--work") == 0)
         return work();
     return run_checks(checks, COUNT_OF(checks), argc, argv);

@@ -1,16 +1,15 @@
-/* realloc_contents.c -- realloc keeps every byte up to the smaller size on every path between sizes of
- * 1 byte and 8 MiB, calloc gives zeros after dirty reuse, and errno tells no tales.
+/* realloc_contents.c -- realloc keeps every byte up to the smaller size on every path between sizes
+ * of 1 byte and 8 MiB, calloc gives zeros after dirty reuse, and errno tells no tales.
  */
 #include "check.inc"
 
-static const size_t steps[] = {1,     2,     15,    16,     17,     31,      64,      100,     127,
-                               128,   129,   200,   500,    1000,   1024,    1025,    2000,    4095,
-                               4096,  4097,  8000,  10000,  16384,  32768,   40000,   65535,   65536,
-                               65537, 90000, 131072, 200000, 262144, 262145,  400000,  524289,  1048576,
-                               1048577, 1500000, 2097152, 2097153, 3000000, 4194304, 8388608};
+static const size_t steps[] = {
+    1,      2,      15,      16,      17,      31,      64,      100,     127,     128,    129,
+    200,    500,    1000,    1024,    1025,    2000,    4095,    4096,    4097,    8000,   10000,
+    16384,  32768,  40000,   65535,   65536,   65537,   90000,   131072,  200000,  262144, 262145,
+    400000, 524289, 1048576, 1048577, 1500000, 2097152, 2097153, 3000000, 4194304, 8388608};
 
-static void realloc_path_keeps_contents(size_t from, size_t to, uint64_t seed)
-{
+static void realloc_path_keeps_contents(size_t from, size_t to, uint64_t seed) {
     unsigned char *block = malloc(from);
     REQUIRE(block != NULL, "malloc(%zu): expected a block", from);
     pattern_fill(block, from, seed);
@@ -27,16 +26,14 @@ static void realloc_path_keeps_contents(size_t from, size_t to, uint64_t seed)
     free(moved);
 }
 
-static void realloc_keeps_contents_between_all_pairs_of_sizes(void)
-{
+static void realloc_keeps_contents_between_all_pairs_of_sizes(void) {
     for (size_t i = 0; i < COUNT_OF(steps); i++)
         for (size_t j = 0; j < COUNT_OF(steps); j++)
             if (steps[i] < 600000 || steps[j] < 600000 || (i + j) % 3 == 0)
                 realloc_path_keeps_contents(steps[i], steps[j], i * 64 + j);
 }
 
-static void realloc_keeps_every_byte_of_small_blocks(void)
-{
+static void realloc_keeps_every_byte_of_small_blocks(void) {
     for (size_t from = 1; from < 300; from++)
         for (size_t to = 1; to < 300; to += 3) {
             unsigned char *block = malloc(from);
@@ -52,8 +49,7 @@ static void realloc_keeps_every_byte_of_small_blocks(void)
         }
 }
 
-static void blocks_that_walk_up_and_down_keep_their_contents_among_neighbours(void)
-{
+static void blocks_that_walk_up_and_down_keep_their_contents_among_neighbours(void) {
     enum { BLOCKS = 8 };
     unsigned char *blocks[BLOCKS];
     size_t sizes[BLOCKS];
@@ -79,8 +75,7 @@ static void blocks_that_walk_up_and_down_keep_their_contents_among_neighbours(vo
         free(blocks[i]);
 }
 
-static void realloc_byte_by_byte_keeps_contents(void)
-{
+static void realloc_byte_by_byte_keeps_contents(void) {
     unsigned char *block = NULL;
     for (size_t bytes = 1; bytes <= 20000; bytes++) {
         block = realloc(block, bytes);
@@ -99,22 +94,21 @@ static void realloc_byte_by_byte_keeps_contents(void)
     free(block);
 }
 
-static void reallocarray_keeps_contents(void)
-{
+static void reallocarray_keeps_contents(void) {
     uint64_t *array = NULL;
     for (size_t count = 1; count < 300000; count = count * 3 / 2 + 1) {
         size_t had = count == 1 ? 0 : malloc_usable_size(array) / 8;
         array = reallocarray(array, count, sizeof *array);
         REQUIRE(array != NULL, "reallocarray(%zu, 8)", count);
         size_t common = had < count ? had : count;
-        EXPECT(pattern_intact(array, common * 8, 5), "reallocarray to %zu items lost contents", count);
+        EXPECT(pattern_intact(array, common * 8, 5), "reallocarray to %zu items lost contents",
+               count);
         pattern_fill(array, malloc_usable_size(array) / 8 * 8, 5);
     }
     free(array);
 }
 
-static size_t first_nonzero(const unsigned char *block, size_t bytes)
-{
+static size_t first_nonzero(const unsigned char *block, size_t bytes) {
     size_t at = 0;
     uint64_t word = 0;
     for (; at + 8 <= bytes; at += 8) {
@@ -127,8 +121,7 @@ static size_t first_nonzero(const unsigned char *block, size_t bytes)
     return at;
 }
 
-static void calloc_is_zero_after_dirty_reuse_of_all_sizes(void)
-{
+static void calloc_is_zero_after_dirty_reuse_of_all_sizes(void) {
     enum { BATCH = 12 };
     unsigned char *blocks[BATCH];
     for (size_t bytes = 1; bytes <= 2 * MIB; bytes += bytes < 2100 ? 1 : bytes / 40) {
@@ -153,8 +146,7 @@ static void calloc_is_zero_after_dirty_reuse_of_all_sizes(void)
     }
 }
 
-static void calloc_is_zero_after_realloc_down_and_trim(void)
-{
+static void calloc_is_zero_after_realloc_down_and_trim(void) {
     for (size_t bytes = 5000; bytes < 6 * MIB; bytes = bytes * 5 / 3) {
         unsigned char *block = malloc(bytes);
         REQUIRE(block != NULL, "malloc(%zu)", bytes);
@@ -173,14 +165,14 @@ static void calloc_is_zero_after_realloc_down_and_trim(void)
     }
 }
 
-static void free_keeps_errno_for_all_sizes(void)
-{
+static void free_keeps_errno_for_all_sizes(void) {
     for (size_t bytes = 1; bytes < 100 * MIB; bytes = bytes * 3 + 5) {
         void *block = malloc(bytes), *other = malloc(bytes);
         REQUIRE(block != NULL && other != NULL, "malloc(%zu)", bytes);
         errno = EXDEV;
         free(block);
-        EXPECT(errno == EXDEV, "free of %zu bytes: expected errno %d, found %d", bytes, EXDEV, errno);
+        EXPECT(errno == EXDEV, "free of %zu bytes: expected errno %d, found %d", bytes, EXDEV,
+               errno);
         errno = 0;
         free(other);
         EXPECT(errno == 0, "free of %zu bytes: expected errno 0, found %d", bytes, errno);
@@ -191,16 +183,17 @@ static void free_keeps_errno_for_all_sizes(void)
     EXPECT(usable == 0 && errno == EXDEV, "malloc_trim: expected errno kept, found %d", errno);
 }
 
-static void calls_that_succeed_keep_errno(void)
-{
+static void calls_that_succeed_keep_errno(void) {
     for (size_t bytes = 1; bytes < 64 * MIB; bytes = bytes * 3 + 5) {
         void *out = NULL;
         errno = EXDEV;
-        void *block = malloc(bytes), *zeroed = calloc(1, bytes), *aligned = aligned_alloc(256, bytes);
+        void *block = malloc(bytes), *zeroed = calloc(1, bytes),
+             *aligned = aligned_alloc(256, bytes);
         int result = posix_memalign(&out, 64, bytes);
         REQUIRE(block != NULL && zeroed != NULL && aligned != NULL && result == 0, "out of memory");
         block = realloc(block, bytes * 2);
-        EXPECT(errno == EXDEV, "allocations of %zu bytes: expected errno kept, found %d", bytes, errno);
+        EXPECT(errno == EXDEV, "allocations of %zu bytes: expected errno kept, found %d", bytes,
+               errno);
         free(block);
         free(zeroed);
         free(aligned);
@@ -209,7 +202,8 @@ static void calls_that_succeed_keep_errno(void)
 }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(realloc_keeps_contents_between_all_pairs_of_sizes, 0),
     CHECK(realloc_keeps_every_byte_of_small_blocks, 0),
     CHECK(blocks_that_walk_up_and_down_keep_their_contents_among_neighbours, 0),

@@ -1,16 +1,14 @@
-/* truth.c -- mallinfo2, mallinfo, malloc_info and malloc_stats say what is there: known amounts of small
- * and of large blocks show up in them, and go away when they are freed.
+/* truth.c -- mallinfo2, mallinfo, malloc_info and malloc_stats say what is there: known amounts of
+ * small and of large blocks show up in them, and go away when they are freed.
  */
 #include "check.inc"
 
-static size_t bytes_in_use(void)
-{
+static size_t bytes_in_use(void) {
     struct mallinfo2 info = mallinfo2();
     return info.uordblks + info.hblkhd;
 }
 
-static void expect_grows_and_shrinks(size_t count, size_t bytes)
-{
+static void expect_grows_and_shrinks(size_t count, size_t bytes) {
     void **blocks = malloc(count * sizeof *blocks);
     REQUIRE(blocks != NULL, "malloc of the table");
     size_t before = bytes_in_use(), wanted = count * bytes;
@@ -20,47 +18,42 @@ static void expect_grows_and_shrinks(size_t count, size_t bytes)
     }
     size_t grown = bytes_in_use() - before;
     EXPECT(grown >= wanted && (double)grown <= 1.2 * (double)wanted + 4096,
-           "%zu blocks of %zu bytes: expected uordblks+hblkhd to grow by %zu to %.0f, found %zd", count,
-           bytes, wanted, 1.2 * (double)wanted, (ssize_t)grown);
+           "%zu blocks of %zu bytes: expected uordblks+hblkhd to grow by %zu to %.0f, found %zd",
+           count, bytes, wanted, 1.2 * (double)wanted, (ssize_t)grown);
     struct mallinfo2 info = mallinfo2();
     EXPECT(info.arena + info.hblkhd >= wanted, "expected arena + hblkhd of at least %zu, found %zu",
            wanted, info.arena + info.hblkhd);
     for (size_t i = 0; i < count; i++)
         free(blocks[i]);
     ssize_t left = (ssize_t)(bytes_in_use() - before);
-    EXPECT(left <= 65536 && left >= -65536, "after the frees: expected about 0 more in use, found %zd",
-           left);
+    EXPECT(left <= 65536 && left >= -65536,
+           "after the frees: expected about 0 more in use, found %zd", left);
     free(blocks);
 }
 
-static void mallinfo2_counts_small_blocks(void)
-{
+static void mallinfo2_counts_small_blocks(void) {
     expect_grows_and_shrinks(20000, 400);
     expect_grows_and_shrinks(50000, 112);
 }
 
-static void mallinfo2_counts_middle_blocks(void)
-{
+static void mallinfo2_counts_middle_blocks(void) {
     expect_grows_and_shrinks(500, 40000);
     expect_grows_and_shrinks(300, 100000);
 }
 
-static void mallinfo2_counts_large_blocks(void)
-{
+static void mallinfo2_counts_large_blocks(void) {
     expect_grows_and_shrinks(20, 3 * MIB);
     expect_grows_and_shrinks(3, 30 * MIB);
 }
 
-static void *allocate_in_a_thread(void *argument)
-{
+static void *allocate_in_a_thread(void *argument) {
     void **blocks = argument;
     for (size_t i = 0; i < 1000; i++)
         blocks[i] = malloc(1000);
     return NULL;
 }
 
-static void mallinfo2_counts_blocks_of_other_and_of_dead_threads(void)
-{
+static void mallinfo2_counts_blocks_of_other_and_of_dead_threads(void) {
     static void *blocks[1000];
     pthread_t thread;
     size_t before = bytes_in_use();
@@ -77,8 +70,7 @@ static void mallinfo2_counts_blocks_of_other_and_of_dead_threads(void)
 }
 
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-static void mallinfo_agrees_with_mallinfo2(void)
-{
+static void mallinfo_agrees_with_mallinfo2(void) {
     void *block = malloc(5 * MIB);
     REQUIRE(block != NULL, "malloc(5 MiB)");
     struct mallinfo narrow = mallinfo();
@@ -93,8 +85,7 @@ static void mallinfo_agrees_with_mallinfo2(void)
 }
 
 /* A small XML reader: elements nest, close in order, attributes are quoted. */
-static const char *xml_fault(const char *text)
-{
+static const char *xml_fault(const char *text) {
     static char names[32][64];
     size_t depth = 0, elements = 0;
     for (const char *at = strchr(text, '<'); at != NULL; at = strchr(at, '<')) {
@@ -133,8 +124,7 @@ static const char *xml_fault(const char *text)
     return depth != 0 ? "an element that is never closed" : elements == 0 ? "no element" : NULL;
 }
 
-static void malloc_info_writes_well_formed_xml(void)
-{
+static void malloc_info_writes_well_formed_xml(void) {
     static char text[1 << 18];
     void *block = malloc(10 * MIB);
     FILE *file = tmpfile();
@@ -155,8 +145,7 @@ static void malloc_info_writes_well_formed_xml(void)
     free(block);
 }
 
-static void malloc_stats_writes_to_stderr(void)
-{
+static void malloc_stats_writes_to_stderr(void) {
     char text[4096] = "";
     int saved = dup(2);
     FILE *file = tmpfile();
@@ -175,7 +164,8 @@ static void malloc_stats_writes_to_stderr(void)
 }
 
 static const struct check checks[] = {
-#define CHECK(name, hakmem_only) {#name, name, hakmem_only}
+#define CHECK(name, hakmem_only)                                                                   \
+    { #name, name, hakmem_only }
     CHECK(mallinfo2_counts_small_blocks, 0),
     CHECK(mallinfo2_counts_middle_blocks, 0),
     CHECK(mallinfo2_counts_large_blocks, 0),

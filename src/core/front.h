@@ -1,8 +1,9 @@
 /* front.h -- the fast paths: popping and pushing a magazine. One screen, a straight line.
  * Invariants  F1. a block leaves a magazine with its live byte set to its mark, and enters it with
  *                 the byte 0: so a free of anything but a live block's start fails front_push
- * Ordering    the release of `top` in front_push keeps, for a child forked at any moment, the
- *             entries below top valid (heap_after_fork).
+ * Ordering    each path's last store is a release, so that in a child forked at any moment every
+ *             address below top is a cached block, and none stands there twice: at worst one is
+ *             missing (heap_after_fork).
  */
 #ifndef HKM_CORE_FRONT_H
 #define HKM_CORE_FRONT_H
@@ -22,8 +23,11 @@ HKM_INLINE void *front_pop(struct magazine *m) {
     void **top = atomic_get(&m->top, relaxed);
     if (unlikely(top <= m->floor))
         return NULL;
-    void *block = top[-1];
+    void *block = atomic_get(&m->hot, relaxed);
+    void *next = top[-2];
     atomic_put(&m->top, top - 1, relaxed);
+    atomic_put(&m->hot, next, release);
+    __builtin_prefetch(next, 1); /* its first line will be written when it is handed out */
     atomic_put(front_live_byte(m, block), arena_live_mark(block), relaxed);
     return block;
 }
@@ -42,7 +46,8 @@ HKM_INLINE bool front_push(void *block) {
     if (unlikely(atomic_get(live, relaxed) != arena_live_mark(block)))
         return false;
     atomic_put(live, 0, relaxed);
-    *top = block;
+    top[-1] = atomic_get(&m->hot, relaxed);
+    atomic_put(&m->hot, block, relaxed);
     atomic_put(&m->top, top + 1, release);
     return true;
 }

@@ -61,6 +61,19 @@ static void restore(struct magazine *m) {
     m->limit = m->base + m->cap;
 }
 
+/* Slow paths work on the whole array: settle puts `hot` into its place, lift takes it out again. */
+static void settle(struct magazine *m) {
+    void **top = atomic_get(&m->top, relaxed);
+    if (top > m->base)
+        top[-1] = atomic_get(&m->hot, relaxed);
+}
+
+static void lift(struct magazine *m, void **top) {
+    if (top > m->base)
+        atomic_put(&m->hot, top[-1], relaxed);
+    atomic_put(&m->top, top, release);
+}
+
 static uint32_t held(const struct magazine *m) {
     return (uint32_t)(atomic_get(&m->top, relaxed) - m->base);
 }
@@ -68,7 +81,7 @@ static uint32_t held(const struct magazine *m) {
 static struct heap *create(void) {
     size_t entries = 0;
     for (unsigned class = 1; class < CLASS_COUNT; class++)
-        entries += cap_max(class);
+        entries += cap_max(class) + 1;
     uint32_t number = atomic_get(&heaps_used, relaxed);
     if (number >= HEAPS_MAX)
         return NULL;
@@ -78,12 +91,12 @@ static struct heap *create(void) {
     void **entry = (void **)(void *)(heap + 1);
     for (unsigned class = 1; class < CLASS_COUNT; class++) {
         struct magazine *m = &heap->magazines[class];
-        m->base = entry;
+        m->base = ++entry; /* base[-1] is written to, and never read for its value */
         m->cap_max = cap_max(class);
         m->live_shift = sizeclass_table[class].live_shift;
         m->live = arena.live[m->live_shift];
         atomic_put(&m->top, entry, relaxed);
-        set_cap(heap, m, class, first_cap(m, class));
+        m->cap = first_cap(m, class);
         restore(m);
         entry += m->cap_max;
     }
@@ -461,10 +474,9 @@ void *heap_fill(struct heap *heap, unsigned class) {
         if (got == 0) {
             got = take_from_runs(heap, class, top, want);
             while (got == 0 && get_run(heap, class)) {
-                /* a signal handler may have filled the magazine while the lock was free */
                 top = atomic_get(&m->top, relaxed);
                 if (top != m->base)
-                    break;
+                    break; /* a signal handler filled the magazine while the lock was free */
                 got = take_from_runs(heap, class, top, want);
             }
             reverse(top, got); /* pops then ascend */
@@ -472,18 +484,22 @@ void *heap_fill(struct heap *heap, unsigned class) {
         top += got;
         if (top == m->base)
             return NULL;
+        if (got > 0)
+            lift(m, top);
     }
+    settle(m);
     void *block = top[-1];
-    atomic_put(&m->top, top - 1, release);
+    lift(m, top - 1);
     return block;
 }
 
 /* Empties the lower part of a magazine: what was put in first. */
 static void flush(struct heap *heap, struct magazine *m, unsigned class, unsigned count) {
+    settle(m);
     unsigned stay = held(m) - count;
     heap_send_home(heap, class, m->base, count);
     memmove(m->base, m->base + count, stay * sizeof(void *));
-    atomic_put(&m->top, m->base + stay, release);
+    lift(m, m->base + stay);
 }
 
 void heap_flush(struct heap *heap, unsigned class, void *block) {
@@ -499,9 +515,10 @@ void heap_flush(struct heap *heap, unsigned class, void *block) {
         if (superslab_idle_dirty() >= IDLE_DIRTY_ALARM)
             m->floor = (void **)UINTPTR_MAX; /* the next malloc looks at the clock */
     }
+    settle(m);
     void **top = atomic_get(&m->top, relaxed);
     *top = block;
-    atomic_put(&m->top, top + 1, release);
+    lift(m, top + 1);
 }
 
 void *heap_take_one(struct heap *heap, unsigned class) {

@@ -2,7 +2,11 @@
  * Purpose     one magazine of block addresses a class, popped and pushed without locks or atomic
  *             read-modify-writes (front.h); behind it fill, flush and drain.
  *
- *     magazine  base [ p p p p | . . . . ) base + cap        top: one past the last address
+ *     magazine  base [ p p p . | . . . . ) base + cap        hot: the last of them, p
+ *                              top
+ *               A stack whose last address is kept in `hot`, in the magazine itself: a pop hands it
+ *               out after one load, and the loads and stores of the array are off its way. The
+ *               array's place for it, top[-1], is stale; base[-1] is there for an empty stack.
  *               A pop needs top > floor, a push needs top < limit; else the slow path is taken.
  *               Normally floor == base and limit == base + cap. Setting floor to the highest
  *               address makes the next pop take the slow path, limit NULL the next push: so a heap
@@ -13,7 +17,7 @@
  *                      ... -> magazine -> packet -> the owner's inbox -> its magazine or bitmap
  *
  * Invariants  H1. base <= top <= base + cap, for classes that exist; every address below top is a
- *                 cached block of the class
+ *                 cached block of the class; hot stands for the one at top[-1]
  *             H2. only the heap that owns a run touches its bitmap, counts and links
  *             H3. at most one EMPTY run a class is kept (stage 0)
  * Ownership   magazines: the heap's thread alone (of an orphan: whoever holds its lock). Bins,
@@ -32,7 +36,8 @@
 #include "core/slot.h"
 
 struct magazine {
-    _Alignas(64) ATOMIC(void **) top; /* atomic, because statistics look at it */
+    _Alignas(64) ATOMIC(void *) hot;
+    ATOMIC(void **) top; /* atomic, because statistics look at it */
     void **floor;
     void **limit;
     uintptr_t live;      /* live byte of p: live + (p >> live_shift) */
@@ -71,7 +76,7 @@ struct heap {
     uint32_t number;
     uint32_t drain_ms; /* owner: last drain */
     uint32_t armed_ms; /* owner: last heap_arm */
-    size_t cap_bytes;  /* owner: sum of cap * size */
+    size_t cap_bytes;  /* owner: bytes by which magazines have grown */
     struct heap_stats stats;
     struct bin bins[CLASS_COUNT];
 

@@ -50,27 +50,30 @@ static void lower_first_avail(uint32_t to) {
     }
 }
 
+static int commit_range(size_t from, size_t end) {
+    int error = arena_commit_maps(from * SUPERSLAB_SLOTS, (end - from) * SUPERSLAB_SLOTS);
+    if (error != 0)
+        return error;
+    return os_commit(arena_slot_start((uint32_t)(from * SUPERSLAB_SLOTS)),
+                     (end - from) << SUPERSLAB_SHIFT);
+}
+
 /* Commits SuperSlabs that the caller has claimed, and a few more behind them, so that a growing
  * heap does not pay a system call for each: an eighth of what there is, at most 64 MiB. */
 static int commit(size_t first, size_t count) {
     size_t from = bitset_next_clear(committed, first, first + count);
     if (from == first + count)
-        return 0;
+        return 0; /* A1: a SuperSlab's maps are committed before it is */
     size_t ahead = atomic_get(&committed_bytes, relaxed) >> (SUPERSLAB_SHIFT + 3);
     if (ahead > MIB(64) >> SUPERSLAB_SHIFT)
         ahead = MIB(64) >> SUPERSLAB_SHIFT;
     size_t end = first + count + ahead;
     if (end > arena.superslab_count)
         end = arena.superslab_count;
-    int error = arena_commit_maps(first * SUPERSLAB_SLOTS, count * SUPERSLAB_SLOTS);
-    if (error != 0)
-        return error;
-    error = os_commit(arena_slot_start((uint32_t)(from * SUPERSLAB_SLOTS)),
-                      (end - from) << SUPERSLAB_SHIFT);
+    int error = commit_range(from, end);
     if (error != 0 && ahead > 0) {
         end = first + count;
-        error = os_commit(arena_slot_start((uint32_t)(from * SUPERSLAB_SLOTS)),
-                          (end - from) << SUPERSLAB_SHIFT);
+        error = commit_range(from, end);
     }
     if (error != 0)
         return error;
