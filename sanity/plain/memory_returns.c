@@ -73,7 +73,8 @@ static void free_by_a_thread_that_only_frees(void) {
     REQUIRE(work.blocks != NULL, "malloc of the table");
     memset(work.blocks, 0, (count + 300) * sizeof(void *));
     size_t before = rss_bytes();
-    allocate_touched(work.blocks, count + 300, block_bytes);
+    allocate_touched(work.blocks, count, block_bytes);
+    allocate_touched(work.blocks + count, 300, 100);
     REQUIRE(pthread_create(&thread, NULL, only_free, &work) == 0, "pthread_create");
     pthread_join(thread, NULL);
     expect_rss_near(before, SLACK_MIB, "freed by another thread", block_bytes);

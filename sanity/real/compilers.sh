@@ -5,12 +5,12 @@ need gcc g++ python3
 python3 - <<'END'
 with open("big.c", "w") as f:
     f.write("#include <stdio.h>\n#include <string.h>\n")
-    for i in range(700):
+    for i in range(160):
         f.write(f"static int f{i}(int x, const char *s) {{ int r = {i}; for (int i = 0; i < x; i++) "
                 f"{{ r = r * 31 + s[i % 7]; switch (r % 5) {{ case 0: r += {i * 3}; break; case 1: r ^= x; "
                 f"break; case 2: if (x > {i}) r -= (int)strlen(s); break; default: r <<= 1; }} }} return r; }}\n")
     f.write("int main(void) { int r = 0;\n")
-    for i in range(700):
+    for i in range(160):
         f.write(f"r += f{i}(r & 15, \"text{i}\");\n")
     f.write("printf(\"%d\\n\", r); return 0; }\n")
 with open("big.cc", "w") as f:
@@ -23,7 +23,7 @@ with open("big.cc", "w") as f:
             "std::function<int(int)> f = [](int x) { return x + N; }; };\n"
             "template <> struct tag<0> { int m = 0; };\n"
             "int main() { long r = fib<80>::value;\n")
-    for i in range(1, 40):
+    for i in range(1, 14):
         f.write(f"{{ tag<{i}> t; t.m[\"k{i}\"].emplace_back({i}, nullptr); r += t.f((int)t.m.size()); }}\n")
     f.write("std::cout << r << '\\n'; return std::regex_match(\"abc\", std::regex(\"a.*\")) ? 0 : 1; }\n")
 END

@@ -19,7 +19,7 @@ for ((i = 0; i < 30000; i++)); do table[k$((i * 7919 % 5000))]+=$i,; done
 text=; for k in $(printf '%s\n' "${!table[@]}" | sort); do text+="$k=${table[$k]};"; done
 echo ${#text} $(md5sum <<<"$text")
 for i in {1..50}; do (echo "$i $(echo "$text" | wc -c)"); done | md5sum
-shopt -s extglob; x=${text//+([0-9])/N}; echo ${#x}
+x=${text:0:5000}; x=${x//[0-9]/N}; echo ${#x}
 END
 cat >files.sh <<'END'
 mkdir -p tree; cd tree

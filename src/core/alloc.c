@@ -129,15 +129,15 @@ static unsigned live_class(const void *pointer) {
         live_byte *live = arena_live_byte(class, pointer);
         return atomic_get(live, relaxed) == arena_live_mark(pointer) ? class : 0;
     }
-    const struct slot *slot = slot_at(arena_slot_of(pointer));
-    return class == CLASS_LARGE_HEAD && slot->start == pointer && slot_state(slot) == SLOT_LARGE
+    uint32_t slot = arena_slot_of(pointer);
+    return class == CLASS_LARGE_HEAD && arena_slot_start(slot) == pointer &&
+                   slot_state(slot) == SLOT_LARGE
                ? CLASS_LARGE_HEAD
                : 0;
 }
 
 static size_t bytes_of(unsigned class, const void *block) {
-    return class < CLASS_COUNT ? sizeclass_bytes(class)
-                               : slot_at(arena_slot_of(block))->large_bytes;
+    return class < CLASS_COUNT ? sizeclass_bytes(class) : large_bytes_of(arena_slot_of(block));
 }
 
 size_t alloc_usable(const char *call, const void *block) {
@@ -157,8 +157,9 @@ bool alloc_owns(const void *pointer) {
     if (class == 0)
         return false;
     if (class >= CLASS_LARGE_HEAD) {
-        const struct slot *slot = large_run_of(pointer);
-        return slot_state(slot) == SLOT_LARGE && p < slot->start + slot->large_bytes;
+        uint32_t slot = large_run_of(pointer);
+        return slot_state(slot) == SLOT_LARGE &&
+               (size_t)(p - arena_slot_start(slot)) < large_bytes_of(slot);
     }
     const struct slot *slot = slot_of_block(class, pointer);
     if (p < slot->start)
@@ -196,7 +197,7 @@ HKM_NOINLINE void alloc_free_slow(const char *call, void *block) {
         free_small(class, block);
         return;
     }
-    if (!large_free(slot_at(arena_slot_of(block))))
+    if (!large_free(arena_slot_of(block)))
         report_misuse(call, block);
     decay_tick(life_heap_if_any());
 }
@@ -223,9 +224,9 @@ static void *resize_by_copy(void *block, size_t old, size_t bytes) {
 }
 
 static void *resize_large(void *block, size_t bytes) {
-    struct slot *slot = slot_at(arena_slot_of(block));
+    uint32_t slot = arena_slot_of(block);
     if (bytes <= KEEP_LARGE_BYTES)
-        return resize_by_copy(block, slot->large_bytes, bytes);
+        return resize_by_copy(block, large_bytes_of(slot), bytes);
     if (bytes > PTRDIFF_MAX)
         return alloc_out_of_memory();
     if (large_resize(slot, bytes))
@@ -264,5 +265,5 @@ bool alloc_expand(void *block, size_t bytes) {
     if (bytes <= bytes_of(class, block))
         return true;
     return class == CLASS_LARGE_HEAD && bytes <= PTRDIFF_MAX &&
-           large_resize(slot_at(arena_slot_of(block)), bytes);
+           large_resize(arena_slot_of(block), bytes);
 }

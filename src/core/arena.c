@@ -145,6 +145,25 @@ int arena_commit_maps(size_t first, size_t count) {
     return 0;
 }
 
+/* Whole pages within [from, to) only. */
+static void purge_inside(char *from, char *to) {
+    size_t page = os_page_bytes();
+    uintptr_t start = round_up((uintptr_t)from, page);
+    uintptr_t end = round_down((uintptr_t)to, page);
+    if (start < end)
+        (void)os_purge((void *)start, end - start);
+}
+
+void arena_purge_maps(size_t first, size_t count) {
+    size_t end = first + count;
+    for (int i = 0; i < PAIRS; i++) {
+        if (i == PAIR_BITMAPS || i == PAIR_SLOTS)
+            purge_inside(origins[i] - end * per_slot[i].down, origins[i] - first * per_slot[i].down);
+        if (per_slot[i].up != 0)
+            purge_inside(origins[i] + first * per_slot[i].up, origins[i] + end * per_slot[i].up);
+    }
+}
+
 void *arena_take_metadata(size_t bytes) {
     bytes = round_up(bytes, 64);
     size_t at = atomic_get(&metadata_used, relaxed);

@@ -222,7 +222,7 @@ static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
     struct bin *bin = &heap->bins[slot->class];
     unlink(bin, slot);
     slot->empty_ms = os_clock_ms();
-    hkm_require(slot_change(slot, SLOT_ACTIVE, SLOT_EMPTY), "S3 an owned run is ACTIVE", slot);
+    hkm_require(slot_change(slot_number(slot), SLOT_ACTIVE, SLOT_EMPTY), "S3 an owned run is ACTIVE", slot);
     if (bin->empty == 0)
         bin->empty = slot_number(slot);
     else
@@ -248,7 +248,7 @@ static unsigned take_from_runs(struct heap *heap, unsigned class, void **out, un
                 break;
             struct slot *slot = slot_at(bin->empty);
             bin->empty = 0;
-            hkm_require(slot_change(slot, SLOT_EMPTY, SLOT_ACTIVE), "H3 the kept run is EMPTY",
+            hkm_require(slot_change(slot_number(slot), SLOT_EMPTY, SLOT_ACTIVE), "H3 the kept run is EMPTY",
                         slot);
             counter_add(&heap->stats.slots_stage[0], 1);
             link_last(bin, slot);

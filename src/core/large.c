@@ -29,11 +29,11 @@ static void set_entries(uint32_t first, size_t count, unsigned class) {
 
 static size_t slots_for(size_t bytes) { return (bytes + SLOT_BYTES - 1) >> SLOT_SHIFT; }
 
-struct slot *large_run_of(const void *p) {
-    uint32_t s = arena_slot_of(p);
-    while (s > 0 && arena_class_of_slot(s) == CLASS_LARGE_TAIL)
-        s--;
-    return slot_at(s);
+uint32_t large_run_of(const void *p) {
+    uint32_t slot = arena_slot_of(p);
+    while (slot > 0 && arena_class_of_slot(slot) == CLASS_LARGE_TAIL)
+        slot--;
+    return slot;
 }
 
 /* ---- the big cache ---- */
@@ -47,13 +47,13 @@ static void release(uint32_t first, size_t count, bool moved, uint32_t since_ms)
     superslab_release(first, count, since_ms);
 }
 
-static void retire(struct slot *slot, uint32_t since_ms) {
-    uint32_t first = slot_number(slot);
-    size_t count = slot->run_slots;
-    bool moved = slot->large_moved != 0;
-    slot->large_moved = 0;
-    hkm_require(slot_change(slot, SLOT_CACHED, SLOT_UNUSED), "L3 a cached run is CACHED", slot);
-    release(first, count, moved, since_ms);
+static void retire(uint32_t slot, uint32_t since_ms) {
+    struct slot_head *head = slot_head(slot);
+    size_t count = head->run_slots;
+    bool moved = head->moved != 0;
+    head->moved = 0;
+    hkm_require(slot_change(slot, SLOT_CACHED, SLOT_UNUSED), "L3 a cached run is CACHED", head);
+    release(slot, count, moved, since_ms);
 }
 
 /* Takes an entry out; true when this call did it. */
@@ -67,7 +67,7 @@ static bool cache_claim(unsigned i, uint64_t run) {
 static void cache_evict(unsigned i, uint64_t run) {
     uint32_t since = atomic_get(&cache[i].since_ms, relaxed);
     if (cache_claim(i, run))
-        retire(slot_at((uint32_t)(run >> 32)), since);
+        retire((uint32_t)(run >> 32), since);
 }
 
 static void cache_evict_oldest(uint32_t now_ms) {
@@ -93,10 +93,10 @@ void large_decay(uint32_t now_ms, uint32_t age_ms) {
     }
 }
 
-/* The smallest cached run that fits and wastes at most a quarter. */
-static struct slot *cache_take(size_t slots, size_t alignment) {
+/* The smallest cached run that fits and wastes at most a quarter; 0 if there is none. */
+static uint32_t cache_take(size_t slots, size_t alignment) {
     if (atomic_get(&cached_bytes, relaxed) == 0)
-        return NULL;
+        return 0;
     uint64_t best = 0;
     unsigned at = 0;
     for (unsigned i = 0; i < CACHE_ENTRIES; i++) {
@@ -110,14 +110,14 @@ static struct slot *cache_take(size_t slots, size_t alignment) {
         }
     }
     if (best == 0 || !cache_claim(at, best))
-        return NULL;
-    return slot_at((uint32_t)(best >> 32));
+        return 0;
+    return (uint32_t)(best >> 32);
 }
 
 /* Stows a CACHED run, or retires it if it is too large for the cache. */
-static void cache_put(struct slot *slot) {
+static void cache_put(uint32_t slot) {
     size_t limit = (size_t)options.big_cache_mib << 20;
-    size_t bytes = slot->run_slots * SLOT_BYTES;
+    size_t bytes = slot_head(slot)->run_slots * SLOT_BYTES;
     uint32_t now = os_clock_ms();
     if (bytes > limit / 4) {
         retire(slot, now);
@@ -125,7 +125,7 @@ static void cache_put(struct slot *slot) {
     }
     for (int tries = 0; tries < 64 && large_cached_bytes() + bytes > limit; tries++)
         cache_evict_oldest(now);
-    uint64_t run = (uint64_t)slot_number(slot) << 32 | slot->run_slots;
+    uint64_t run = (uint64_t)slot << 32 | slot_head(slot)->run_slots;
     for (int tries = 0; tries < 2; tries++) {
         for (unsigned i = 0; i < CACHE_ENTRIES; i++) {
             uint64_t empty = 0;
@@ -165,51 +165,47 @@ static uint32_t claim(size_t slots, size_t alignment) {
     return first;
 }
 
-static struct slot *place(size_t slots, size_t alignment, size_t bytes, bool *clean) {
+static uint32_t place(size_t slots, size_t alignment, size_t bytes, bool *clean) {
     if (slots >= arena.slot_count)
-        return NULL;
-    uint32_t first = claim(slots, alignment);
-    if (first == 0)
-        return NULL;
-    *clean = superslab_soil(first, slots);
-    struct slot *slot = slot_at(first);
-    slot->run_slots = (uint32_t)slots;
-    slot->large_bytes = bytes;
-    slot->large_moved = 0;
-    slot->start = arena_slot_start(first);
-    set_entries(first, 1, CLASS_LARGE_HEAD);
-    set_entries(first + 1, slots - 1, CLASS_LARGE_TAIL);
-    hkm_require(slot_change(slot, SLOT_UNUSED, SLOT_LARGE), "U3 a claimed slot is UNUSED", slot);
+        return 0;
+    uint32_t slot = claim(slots, alignment);
+    if (slot == 0)
+        return 0;
+    *clean = superslab_soil(slot, slots);
+    struct slot_head *head = slot_head(slot);
+    head->run_slots = (uint32_t)slots;
+    head->large_bytes = bytes;
+    head->moved = 0;
+    set_entries(slot, 1, CLASS_LARGE_HEAD);
+    set_entries(slot + 1, slots - 1, CLASS_LARGE_TAIL);
+    hkm_require(slot_change(slot, SLOT_UNUSED, SLOT_LARGE), "U3 a claimed slot is UNUSED", head);
     return slot;
-}
-
-static void count_live(const struct slot *slot) {
-    atomic_add(&live_blocks, 1, relaxed);
-    atomic_add(&live_bytes, slot->large_bytes, relaxed);
 }
 
 void *large_alloc(size_t bytes, size_t alignment, bool *clean, bool *cached) {
     bytes = round_up(bytes, os_page_bytes());
     size_t slots = slots_for(bytes);
-    struct slot *slot = cache_take(slots, alignment);
-    *cached = slot != NULL;
+    uint32_t slot = cache_take(slots, alignment);
+    *cached = slot != 0;
     *clean = false;
-    if (slot != NULL) {
-        slot->large_bytes = bytes;
-        hkm_require(slot_change(slot, SLOT_CACHED, SLOT_LARGE), "L3 a cached run is CACHED", slot);
+    if (slot != 0) {
+        struct slot_head *head = slot_head(slot);
+        head->large_bytes = bytes;
+        hkm_require(slot_change(slot, SLOT_CACHED, SLOT_LARGE), "L3 a cached run is CACHED", head);
     } else {
         if (large_cached_bytes() > 0)
             large_decay(os_clock_ms(), 0); /* what lies there can serve this size in pieces */
         slot = place(slots, alignment, bytes, clean);
-        if (slot == NULL)
+        if (slot == 0)
             return NULL;
     }
-    count_live(slot);
-    return slot->start;
+    atomic_add(&live_blocks, 1, relaxed);
+    atomic_add(&live_bytes, bytes, relaxed);
+    return arena_slot_start(slot);
 }
 
-bool large_free(struct slot *slot) {
-    size_t bytes = slot->large_bytes;
+bool large_free(uint32_t slot) {
+    size_t bytes = large_bytes_of(slot);
     if (!slot_change(slot, SLOT_LARGE, SLOT_CACHED))
         return false;
     atomic_sub(&live_blocks, 1, relaxed);
@@ -247,46 +243,46 @@ static bool claim_behind(uint32_t next, size_t count) {
     return true;
 }
 
-bool large_resize(struct slot *slot, size_t bytes) {
+bool large_resize(uint32_t slot, size_t bytes) {
     bytes = round_up(bytes, os_page_bytes());
+    struct slot_head *head = slot_head(slot);
     size_t slots = slots_for(bytes);
-    size_t have = slot->run_slots;
-    uint32_t first = slot_number(slot);
+    size_t have = head->run_slots;
     if (slots > have) {
-        uint32_t next = first + (uint32_t)have;
+        uint32_t next = slot + (uint32_t)have;
         if (!claim_behind(next, slots - have))
             return false;
         (void)superslab_soil(next, slots - have);
         set_entries(next, slots - have, CLASS_LARGE_TAIL);
-        slot->run_slots = (uint32_t)slots;
+        head->run_slots = (uint32_t)slots;
     } else if (slots < have) {
-        slot->run_slots = (uint32_t)slots;
-        release(first + (uint32_t)slots, have - slots, slot->large_moved != 0, os_clock_ms());
+        head->run_slots = (uint32_t)slots;
+        release(slot + (uint32_t)slots, have - slots, head->moved != 0, os_clock_ms());
     }
-    atomic_add(&live_bytes, bytes - slot->large_bytes, relaxed);
-    slot->large_bytes = bytes;
+    atomic_add(&live_bytes, bytes - head->large_bytes, relaxed);
+    head->large_bytes = bytes;
     return true;
 }
 
-void *large_move(struct slot *slot, size_t bytes) {
+void *large_move(uint32_t slot, size_t bytes) {
     bytes = round_up(bytes, os_page_bytes());
     size_t slots = slots_for(bytes);
     bool clean;
-    struct slot *to = place(slots + slots / 8, SLOT_BYTES, bytes, &clean); /* room to grow into */
-    if (to == NULL)
+    uint32_t to = place(slots + slots / 8, SLOT_BYTES, bytes, &clean); /* room to grow into */
+    if (to == 0)
         to = place(slots, SLOT_BYTES, bytes, &clean);
-    if (to == NULL)
+    if (to == 0)
         return NULL;
-    size_t old = slot->large_bytes;
-    bool moved = os_move(slot->start, to->start, old) == 0;
+    struct slot_head *head = slot_head(slot);
+    size_t old = head->large_bytes;
+    bool moved = os_move(arena_slot_start(slot), arena_slot_start(to), old) == 0;
     if (!moved)
-        memcpy(to->start, slot->start, old);
-    to->large_moved = moved;
-    if (!slot_change(slot, SLOT_LARGE, SLOT_CACHED))
-        hkm_broken("L3 a block that is being moved is LARGE", slot);
-    if (moved && !slot->large_moved && old == slot->run_slots * SLOT_BYTES)
-        superslab_wash(slot_number(slot), slot->run_slots); /* its pages are gone */
+        memcpy(arena_slot_start(to), arena_slot_start(slot), old);
+    slot_head(to)->moved = moved;
+    hkm_require(slot_change(slot, SLOT_LARGE, SLOT_CACHED), "L1 a block that moves is LARGE", head);
+    if (moved && head->moved == 0 && old == head->run_slots * SLOT_BYTES)
+        superslab_wash(slot, head->run_slots); /* its pages are gone */
     retire(slot, os_clock_ms());
     atomic_add(&live_bytes, bytes - old, relaxed);
-    return to->start;
+    return arena_slot_start(to);
 }

@@ -6,6 +6,9 @@
  *                 LARGE_TAIL at the others
  *             L2. large_bytes <= run_slots * SLOT_BYTES, a multiple of the page size
  *             L3. a CACHED run is in exactly one entry of the big cache, or in somebody's hands
+ *
+ *     A large block is named by the number of its first slot, where it starts.
+ *
  * Locking     lock-free: an entry of the big cache is one word, swapped whole; the change of state
  *             LARGE -> CACHED decides which of two frees was the first.
  */
@@ -18,17 +21,19 @@
  * memory. *clean: it reads as zeros. *cached: it came from the big cache. May enter the OS. */
 void *large_alloc(size_t bytes, size_t alignment, bool *clean, bool *cached);
 /* Frees a block; false when it is not live. May enter the OS. */
-bool large_free(struct slot *slot);
+bool large_free(uint32_t slot);
 /* Makes the block at least `bytes` long, or shorter, where it is; false when that can not be. */
-bool large_resize(struct slot *slot, size_t bytes);
+bool large_resize(uint32_t slot, size_t bytes);
 /* Moves the block's pages to a larger run, without copying if the kernel can; the new address, or
  * NULL with the block untouched. */
-void *large_move(struct slot *slot, size_t bytes);
+void *large_move(uint32_t slot, size_t bytes);
 /* Entries of the big cache that are at least age_ms old become UNUSED slots. */
 void large_decay(uint32_t now_ms, uint32_t age_ms);
 
-/* The run that a pointer into a large block belongs to. */
-struct slot *large_run_of(const void *p);
+/* First slot of the run that a pointer into a large block belongs to. */
+uint32_t large_run_of(const void *p);
+/* Usable bytes of a live large block. */
+HKM_INLINE size_t large_bytes_of(uint32_t slot) { return slot_head(slot)->large_bytes; }
 
 /* Live large blocks and their usable bytes; bytes in the big cache. */
 size_t large_blocks(void);

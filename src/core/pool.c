@@ -72,7 +72,7 @@ struct slot *pool_take(unsigned class, struct heap *owner, unsigned *stage) {
     *stage = 1;
     struct slot *slot = pop(class);
     if (slot != NULL) {
-        hkm_require(slot->class == class && slot_change(slot, SLOT_EMPTY, SLOT_ACTIVE),
+        hkm_require(slot->class == class && slot_change(slot_number(slot), SLOT_EMPTY, SLOT_ACTIVE),
                     "P1 stage 1 holds EMPTY runs of its class", slot);
         atomic_put(&slot->owner, owner, relaxed);
         return slot;
@@ -94,9 +94,10 @@ struct slot *pool_take(unsigned class, struct heap *owner, unsigned *stage) {
 
 static void retire(struct slot *slot) {
     uint32_t first = slot_number(slot);
+    uint32_t run = sizeclass_table[slot->class].run_slots;
     uint32_t since = slot->empty_ms;
     slot_retire(slot);
-    superslab_release(first, slot->run_slots, since);
+    superslab_release(first, run, since);
 }
 
 void pool_give(struct slot *slot) {

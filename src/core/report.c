@@ -29,15 +29,13 @@ static void add_place(struct text *line, const void *pointer) {
     text_dec(line, number / SUPERSLAB_SLOTS);
     text_add(line, ", slot ");
     text_dec(line, number % SUPERSLAB_SLOTS);
-    const struct slot *slot = NULL;
-    if (class != 0 && class < CLASS_COUNT)
-        slot = slot_of_block(class, pointer);
-    else if (class >= CLASS_LARGE_HEAD)
-        slot = large_run_of(pointer);
-    unsigned state = slot == NULL ? SLOT_UNUSED : slot_state(slot);
+    if (class != 0)
+        number = class < CLASS_COUNT ? slot_number(slot_of_block(class, pointer))
+                                     : large_run_of(pointer);
+    unsigned state = class == 0 ? SLOT_UNUSED : slot_state(number);
     text_add(line, " ");
     text_add(line, state < SLOT_STATES ? slot_state_name[state] : "in no known state");
-    if (slot != NULL && class < CLASS_COUNT) {
+    if (class != 0 && class < CLASS_COUNT) {
         text_add(line, ", class ");
         text_dec(line, sizeclass_bytes(class));
     }
@@ -75,14 +73,15 @@ static void describe_small(struct text *line, unsigned class, const char *pointe
 }
 
 static void describe_large(struct text *line, const char *pointer, bool *dead) {
-    const struct slot *slot = large_run_of(pointer);
+    uint32_t slot = large_run_of(pointer);
+    const char *start = arena_slot_start(slot);
     bool live = slot_state(slot) == SLOT_LARGE;
-    *dead = pointer == slot->start && !live;
+    *dead = pointer == start && !live;
     if (*dead) {
         text_add(line, "the large block is free");
     } else {
         text_add(line, live ? "interior of the live block: " : "interior of a free block: ");
-        add_block(line, slot->start, slot->large_bytes, pointer);
+        add_block(line, start, large_bytes_of(slot), pointer);
     }
 }
 

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "base/require.h"
+
 const bool slot_legal[SLOT_STATES][SLOT_STATES] = {
     [SLOT_UNUSED] = {[SLOT_ACTIVE] = true, [SLOT_LARGE] = true},
     [SLOT_ACTIVE] = {[SLOT_EMPTY] = true},
@@ -19,11 +21,10 @@ const char *const slot_state_name[SLOT_STATES] = {
     [SLOT_LARGE] = "LARGE",   [SLOT_CACHED] = "CACHED",
 };
 
-bool slot_change(struct slot *slot, enum slot_state from, enum slot_state to) {
-    if (!slot_legal[from][to])
-        return false;
+bool slot_change(uint32_t number, enum slot_state from, enum slot_state to) {
     uint8_t expected = (uint8_t)from;
-    return atomic_cas(&slot->state, &expected, (uint8_t)to, acq_rel, relaxed);
+    return slot_legal[from][to] &&
+           atomic_cas(&slot_head(number)->state, &expected, (uint8_t)to, acq_rel, relaxed);
 }
 
 static void set_class(uint32_t number, uint32_t slots, unsigned class) {
@@ -36,7 +37,7 @@ void slot_carve(struct slot *slot, unsigned class, struct heap *owner) {
     uint32_t number = slot_number(slot);
     size_t colour = sizeclass_colour(class, number / sc->run_slots);
     slot->class = (uint8_t)class;
-    slot->run_slots = sc->run_slots;
+    slot_head(number)->run_slots = sc->run_slots;
     slot->start = arena_slot_start(number) + colour;
     slot->capacity = (uint16_t)((sc->run_slots * SLOT_BYTES - colour) / sc->bytes);
     slot->bits = slot->capacity <= SLOT_INLINE_WORDS * 64
@@ -51,13 +52,14 @@ void slot_carve(struct slot *slot, unsigned class, struct heap *owner) {
     atomic_put(&slot->free_count, slot->capacity, relaxed);
     atomic_put(&slot->owner, owner, relaxed);
     set_class(number, sc->run_slots, class);
-    (void)slot_change(slot, SLOT_UNUSED, SLOT_ACTIVE);
+    hkm_require(slot_change(number, SLOT_UNUSED, SLOT_ACTIVE), "U3 a claimed slot is UNUSED", slot);
 }
 
 void slot_retire(struct slot *slot) {
-    set_class(slot_number(slot), slot->run_slots, 0);
+    uint32_t number = slot_number(slot);
+    set_class(number, sizeclass_table[slot->class].run_slots, 0);
     atomic_put(&slot->owner, NULL, relaxed);
-    (void)slot_change(slot, SLOT_EMPTY, SLOT_UNUSED);
+    hkm_require(slot_change(number, SLOT_EMPTY, SLOT_UNUSED), "P1 a run in the pool is EMPTY", slot);
 }
 
 unsigned slot_take(struct slot *slot, void **out, unsigned count) {

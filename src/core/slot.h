@@ -2,8 +2,9 @@
  * Purpose     the record of a run, its state machine, and its bitmap of free blocks.
  *
  *     A run is 1..32 slots of one SuperSlab carved into blocks of one class, or any number of
- *     slots that hold one large block. The record of its first slot speaks for the run; the records
- *     of the others are not consulted.
+ *     slots that hold one large block. What is recorded at its first slot speaks for the run; the
+ *     others' records are not consulted. State and length stand in the SuperSlab's record (struct
+ *     slot_head), what belongs to a carved run only in struct slot.
  *
  *                    carve                  last block comes home
  *        +--------+ -------> +--------+ ------------------------> +-------+
@@ -32,12 +33,12 @@
  *             S4. no bit at or above capacity is set, none below word `first`
  *             S5. a block's bit is set => its live byte is 0, and it is in no magazine or packet
  * Ownership   bitmap, counts and links: the owning heap, under its lock. state, owner and
- *             stack_next: shared. class, capacity, start, bits, run_slots: constant in a run's life.
+ *             stack_next: shared. class, capacity, start, bits: constant in a carved run's life.
  */
 #ifndef HKM_CORE_SLOT_H
 #define HKM_CORE_SLOT_H
 
-#include "core/arena.h"
+#include "core/superslab.h"
 
 enum slot_state { SLOT_UNUSED, SLOT_ACTIVE, SLOT_EMPTY, SLOT_LARGE, SLOT_CACHED, SLOT_STATES };
 
@@ -50,7 +51,6 @@ struct heap;
 #define SLOT_INLINE_WORDS 8u
 
 struct slot {
-    ATOMIC(uint8_t) state;
     uint8_t class;
     uint16_t capacity;
     ATOMIC(uint16_t) free_count; /* written by the owner; statistics read it */
@@ -60,10 +60,8 @@ struct slot {
     ATOMIC(struct heap *) owner;
     char *start;    /* first block */
     uint64_t *bits; /* one bit a block: free and in the run */
-    size_t large_bytes; /* LARGE: usable size */
     uint32_t prev, next; /* owner's list of partial runs, by slot number; 0 ends it */
-    uint32_t run_slots;
-    uint32_t large_moved; /* LARGE: its pages came by os_move */
+    uint64_t spare[2];
     uint64_t inline_bits[SLOT_INLINE_WORDS]; /* the bitmap of a run of at most 512 blocks */
 };
 _Static_assert(sizeof(struct slot) == 128, "a slot record is two cache lines");
@@ -72,8 +70,11 @@ HKM_INLINE struct slot *slot_at(uint32_t number) { return &arena.slots[-1 - (ptr
 HKM_INLINE uint32_t slot_number(const struct slot *slot) {
     return (uint32_t)(arena.slots - slot) - 1;
 }
-HKM_INLINE enum slot_state slot_state(const struct slot *slot) {
-    return (enum slot_state)atomic_get(&slot->state, acquire);
+HKM_INLINE struct slot_head *slot_head(uint32_t number) {
+    return &superslab_at(number / SUPERSLAB_SLOTS)->heads[number % SUPERSLAB_SLOTS];
+}
+HKM_INLINE enum slot_state slot_state(uint32_t number) {
+    return (enum slot_state)atomic_get(&slot_head(number)->state, acquire);
 }
 /* The run that a block of a class belongs to. */
 HKM_INLINE struct slot *slot_of_block(unsigned class, const void *block) {
@@ -83,9 +84,9 @@ HKM_INLINE unsigned slot_free(const struct slot *slot) {
     return atomic_get(&slot->free_count, relaxed);
 }
 
-/* The one function that changes a state. False, and no change, when the state is not `from`: then
+/* The one function that changes a run's state. False, and no change, when the state is not `from`: then
  * somebody else was faster, or the caller is wrong, which it must report. */
-bool slot_change(struct slot *slot, enum slot_state from, enum slot_state to);
+bool slot_change(uint32_t number, enum slot_state from, enum slot_state to);
 
 /* UNUSED -> ACTIVE: lays the run out for a class, every block free. The caller has claimed the
  * run's bits and becomes the owner. */

@@ -54,7 +54,7 @@ static void collect_superslab(struct hkm_stats *stats, uint32_t number, size_t *
         if ((unused >> s & 1) == 0 && class != 0) {
             live = true;
             const struct slot *slot = slot_at(slot_no);
-            enum slot_state state = slot_state(slot);
+            enum slot_state state = slot_state(slot_no);
             if (class < CLASS_COUNT) {
                 step = sizeclass_table[class].run_slots;
                 unsigned free_blocks = slot_free(slot);

@@ -11,6 +11,8 @@ bitset_word superslab_open[ARENA_SUPERSLABS_MAX / 64];
 bitset_word superslab_warm[ARENA_SUPERSLABS_MAX / 64];
 static bitset_word committed[ARENA_SUPERSLABS_MAX / 64];
 
+#define MAPS_PURGE_MIN 8u /* SuperSlabs side by side for which purging their maps pays its calls */
+
 static ATOMIC(uint32_t) top = 1;
 static ATOMIC(uint32_t) first_avail = 1; /* hint: nothing below it is available */
 static ATOMIC(uint32_t) warm_count;
@@ -320,6 +322,8 @@ static size_t purge_warm(uint32_t from, uint32_t now_ms, uint32_t age_ms, uint32
     size_t bytes = 0;
     bool whole = i - from > 1 && os_purge(arena_slot_start(from * SUPERSLAB_SLOTS),
                                           (size_t)(i - from) << SUPERSLAB_SHIFT) == 0;
+    if (i - from >= MAPS_PURGE_MIN)
+        arena_purge_maps((size_t)from * SUPERSLAB_SLOTS, (size_t)(i - from) * SUPERSLAB_SLOTS);
     for (uint32_t k = from; k < i; k++) {
         struct superslab *ss = superslab_at(k);
         uint32_t dirty = atomic_get(&ss->dirty, relaxed);

@@ -27,14 +27,24 @@
 #include "base/bitset.h"
 #include "core/arena.h"
 
+/* What is said of every run, at its first slot: dense, so that a sparse heap of large blocks does not
+ * touch a page of slot records for each. */
+struct slot_head {
+    ATOMIC(uint8_t) state; /* enum slot_state */
+    uint8_t moved;         /* LARGE, CACHED: its pages came by os_move */
+    uint32_t run_slots;
+    size_t large_bytes; /* LARGE: usable size */
+};
+
 struct superslab {
     ATOMIC(uint32_t) unused;
     ATOMIC(uint32_t) dirty;
     ATOMIC(uint32_t) idle_ms; /* when a slot last became UNUSED */
     uint32_t huge;            /* huge pages were asked for; holder only */
     uint64_t spare[2];
+    struct slot_head heads[SUPERSLAB_SLOTS];
 };
-_Static_assert(sizeof(struct superslab) == 32, "one byte a slot, see per_slot in arena.c");
+_Static_assert(sizeof(struct superslab) % SUPERSLAB_SLOTS == 0, "whole bytes a slot: arena.c");
 
 extern bitset_word superslab_avail[ARENA_SUPERSLABS_MAX / 64];
 extern bitset_word superslab_open[ARENA_SUPERSLABS_MAX / 64];
