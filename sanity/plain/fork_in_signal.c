@@ -7,6 +7,7 @@
 #include <sys/time.h>
 
 static volatile sig_atomic_t forks, failures, first_failure;
+static int timer_kind;
 static void *held[256];
 
 static int child_allocates(void) {
@@ -25,6 +26,12 @@ static int child_allocates(void) {
     for (size_t i = 0; i < COUNT_OF(blocks); i++)
         free(blocks[i]);
     return 0;
+}
+
+/* One shot: a timer that went on by itself would leave a slow machine no time between the handlers. */
+static void arm_timer(void) {
+    struct itimerval shot = {{0, 0}, {0, 2000}};
+    setitimer(timer_kind, &shot, NULL);
 }
 
 /* The child is timed by alarm(); SIGALRM has its default action there, and kills a hanging child.
@@ -51,6 +58,7 @@ static void fork_and_wait(int signal_number) {
         failures++;
         first_failure = status;
     }
+    arm_timer();
     errno = saved;
 }
 
@@ -68,15 +76,16 @@ static void churn_until(sig_atomic_t wanted, int seconds) {
 
 static void fork_in_handlers(int timer, int signal_number, sig_atomic_t wanted) {
     struct sigaction action;
-    struct itimerval ticks = {{0, 2000}, {0, 2000}}, none = {{0, 0}, {0, 0}};
+    struct itimerval none = {{0, 0}, {0, 0}};
     memset(&action, 0, sizeof action);
     action.sa_handler = fork_and_wait;
     action.sa_flags = SA_RESTART;
     forks = failures = 0;
     sigaction(signal_number, &action, NULL);
-    setitimer(timer == 0 ? ITIMER_PROF : ITIMER_REAL, &ticks, NULL);
+    timer_kind = timer == 0 ? ITIMER_PROF : ITIMER_REAL;
+    arm_timer();
     churn_until(wanted, 40);
-    setitimer(timer == 0 ? ITIMER_PROF : ITIMER_REAL, &none, NULL);
+    setitimer(timer_kind, &none, NULL);
     signal(signal_number, SIG_IGN);
     EXPECT(forks >= wanted || failures > 0, "expected %d forks, found %d", (int)wanted, (int)forks);
     EXPECT(failures == 0,

@@ -120,7 +120,12 @@ int arena_init(size_t bytes_max) {
     arena.live[4] = (uintptr_t)origins[PAIR_SUPERSLABS] - (arena.base >> 4);
     arena.live[5] = (uintptr_t)origins[PAIR_BITMAPS] - (arena.base >> 5);
     arena.live[7] = (uintptr_t)origins[PAIR_SLOTS] - (arena.base >> 7);
-    int error = commit_chunk(0);
+    /* Readable throughout: a wild pointer into the range has a class too, 0. */
+    int error = os_readable(origins[PAIR_CLASSES] - round_up(arena.slot_count * sizeof(class_entry),
+                                                             GUARD_BYTES),
+                            arena.slot_count * sizeof(class_entry));
+    if (error == 0)
+        error = commit_chunk(0);
     if (error != 0) {
         memset(&arena, 0, sizeof arena);
         os_unreserve(start, total);

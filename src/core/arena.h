@@ -42,7 +42,7 @@ typedef ATOMIC(uint16_t) class_entry;
 struct arena {
     uintptr_t last;         /* address of the last byte of the range */
     size_t bytes;           /* length of the range; 0 before arena_init */
-    class_entry *class_map; /* entry of the last slot; values are class << MAGAZINE_SHIFT */
+    class_entry *class_map; /* readable throughout; entry of the last slot; values are class << MAGAZINE_SHIFT */
     uintptr_t base;         /* first byte, aligned to SUPERSLAB_BYTES */
     struct slot *slots;     /* record of slot s is slots[-1 - s] */
     struct superslab *superslabs; /* record of SuperSlab i is superslabs[-1 - i] */

@@ -183,7 +183,7 @@ static uint32_t place(size_t slots, size_t alignment, size_t bytes, bool *clean)
 }
 
 void *large_alloc(size_t bytes, size_t alignment, bool *clean, bool *cached) {
-    bytes = round_up(bytes, os_page_bytes());
+    bytes = round_up(bytes == 0 ? 1 : bytes, os_page_bytes());
     size_t slots = slots_for(bytes);
     uint32_t slot = cache_take(slots, alignment);
     *cached = slot != 0;

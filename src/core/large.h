@@ -17,7 +17,7 @@
 
 #include "core/slot.h"
 
-/* A block of at least `bytes` (> 0), aligned to `alignment` (a power of two); NULL when there is no
+/* A block of at least `bytes`, aligned to `alignment` (a power of two); NULL when there is no
  * memory. *clean: it reads as zeros. *cached: it came from the big cache. May enter the OS. */
 void *large_alloc(size_t bytes, size_t alignment, bool *clean, bool *cached);
 /* Frees a block; false when it is not live. May enter the OS. */

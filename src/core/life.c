@@ -6,6 +6,7 @@
 #include "core/options.h"
 #include "core/pool.h"
 #include "core/report.h"
+#include "core/stats.h"
 #include "core/superslab.h"
 
 struct heap heap_gone;
@@ -136,6 +137,8 @@ static bool start(void) {
     thread_end_known = pthread_key_create(&thread_end, on_thread_end) == 0;
     if (options.crash_report != 0)
         report_install();
+    if (options.stats == STATS_EXIT)
+        stats_prepare_exit();
     return true;
 }
 

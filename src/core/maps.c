@@ -46,12 +46,10 @@ static bool line(const char *s, void *arg) {
     region.readable = s[1] == 'r';
     region.writable = s[2] == 'w';
     region.executable = s[3] == 'x';
-    for (int field = 0; field < 5; field++) {
+    for (int field = 0; field < 4; field++) {
         s += strspn(s, " ");
-        if (field < 4)
-            s += strcspn(s, " ");
+        s += strcspn(s, " ");
     }
-    s += strcspn(s, " "); /* the inode */
     region.name = s + strspn(s, " ");
     uint32_t h = hash(region.name);
     if (h != walk->name_hash || region.name[0] == '\0') {

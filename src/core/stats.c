@@ -160,7 +160,11 @@ void stats_print(int fd) {
     row(fd, "mremap calls", s.calls_mremap, false);
 }
 
+static int exit_fd = 2;
+
+void stats_prepare_exit(void) { exit_fd = os_keep_stderr(); }
+
 __attribute__((destructor)) static void at_exit(void) {
     if (options.stats == STATS_EXIT)
-        stats_print(2);
+        stats_print(exit_fd);
 }

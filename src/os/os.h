@@ -22,6 +22,8 @@ void *os_reserve(size_t bytes);
 void os_unreserve(void *start, size_t bytes);
 /* Makes a range of a reservation readable and writable; new pages read as zeros. */
 int os_commit(void *start, size_t bytes);
+/* Makes a range of a reservation readable: it reads as zeros and costs no memory. */
+int os_readable(void *start, size_t bytes);
 /* Gives the pages of a committed range back; it stays committed and reads as zeros. */
 int os_purge(void *start, size_t bytes);
 /* Like os_purge, but with a new mapping, which merges with its neighbours. */
@@ -43,6 +45,8 @@ uintptr_t os_thread_token(void);
 
 /* Writes to a descriptor, as far as that goes. Async-signal-safe. */
 void os_write(int fd, const char *text, size_t bytes);
+/* A descriptor for stderr that stays when the program closes its own; 2 when there is none to be had. */
+int os_keep_stderr(void);
 /* Copies memory that may not be there; false when any of it is not. Async-signal-safe. */
 bool os_peek(const void *from, void *to, size_t bytes);
 /* Reads a file piece by piece into `buffer`; calls `each` with every whole line (without its end)

@@ -69,6 +69,12 @@ int os_commit(void *start, size_t bytes) {
     return outcome(mprotect(start, bytes, PROT_READ | PROT_WRITE) != 0, saved);
 }
 
+int os_readable(void *start, size_t bytes) {
+    int saved = errno;
+    count(OS_MPROTECT);
+    return outcome(mprotect(start, bytes, PROT_READ) != 0, saved);
+}
+
 int os_purge(void *start, size_t bytes) {
     int saved = errno;
     count(OS_MADVISE);
@@ -139,6 +145,13 @@ void os_write(int fd, const char *text, size_t bytes) {
         bytes -= (size_t)done;
     }
     errno = saved;
+}
+
+int os_keep_stderr(void) {
+    int saved = errno;
+    int fd = fcntl(2, F_DUPFD_CLOEXEC, 200); /* out of the way of programs that count on 3 */
+    errno = saved;
+    return fd < 0 ? 2 : fd;
 }
 
 bool os_peek(const void *from, void *to, size_t bytes) {

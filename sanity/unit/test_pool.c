@@ -1,0 +1,171 @@
+/* test_pool.c -- the stages in their order, the bound of the EMPTY stacks, decay, and no ABA. */
+#include "unit/unit.inc"
+
+#include "core/heap.h"
+#include "core/pool.h"
+
+static struct heap *const me = &heap_none;
+
+static void start_arena(size_t bytes) { check(arena_init(bytes) == 0); }
+
+static struct slot *take(unsigned class, unsigned expected_stage) {
+    unsigned stage = 9;
+    struct slot *slot = pool_take(class, me, &stage);
+    check(slot != NULL && stage == expected_stage, "class %u from stage %u", class, stage);
+    check(slot->class == class && slot_state(slot_number(slot)) == SLOT_ACTIVE);
+    check(slot_free(slot) == slot->capacity && atomic_get(&slot->owner, relaxed) == me);
+    check(slot_number(slot) % sizeclass_table[class].run_slots == 0, "runs are aligned");
+    return slot;
+}
+
+static void give(struct slot *slot, uint32_t empty_ms) {
+    slot->empty_ms = empty_ms;
+    check(slot_change(slot_number(slot), SLOT_ACTIVE, SLOT_EMPTY));
+    pool_give(slot);
+}
+
+static bool is_unused(uint32_t number) {
+    uint32_t i = number / SUPERSLAB_SLOTS;
+    return bitset_test(superslab_avail, i) ||
+           (atomic_get(&superslab_at(i)->unused, relaxed) >> (number % SUPERSLAB_SLOTS) & 1) != 0;
+}
+
+Test(pool, stages_are_gone_through_in_order) {
+    start_arena(MIB(64));
+    /* SuperSlab 0 is open from the start: 31 slots beside the guard. */
+    for (int i = 0; i < 31; i++)
+        (void)take(5, 2);
+    struct slot *first = take(5, 3);
+    check(slot_number(first) % SUPERSLAB_SLOTS == 0, "a new SuperSlab starts with the run");
+    for (int i = 0; i < 31; i++)
+        (void)take(6, 2);
+    (void)take(6, 3);
+    give(first, 0);
+    check(take(5, 1) == first, "the EMPTY run of the class");
+    (void)take(5, 2);
+}
+
+Test(pool, an_empty_run_serves_its_own_class_only) {
+    start_arena(MIB(64));
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        unsigned stage;
+        struct slot *slot = pool_take(class, me, &stage);
+        check(slot != NULL && stage >= 2, "class %u from stage %u", class, stage);
+        give(slot, 0);
+    }
+    for (unsigned class = CLASS_COUNT; class-- > 1;)
+        (void)take(class, 1);
+}
+
+Test(pool, a_full_arena_gives_NULL_and_serves_again_after_a_give) {
+    start_arena(ARENA_BYTES_MIN);
+    unsigned stage;
+    struct slot *slot = NULL;
+    unsigned count = 0;
+    for (struct slot *next; (next = pool_take(1, me, &stage)) != NULL; count++)
+        slot = next;
+    check(count == 4 * SUPERSLAB_SLOTS - 1, "%u runs", count);
+    check(pool_take(96, me, &stage) == NULL && stage == 3);
+    give(slot, 0);
+    check(take(1, 1) == slot);
+}
+
+Test(pool, a_stack_holds_a_bounded_number_and_the_rest_become_UNUSED) {
+    start_arena(MIB(512));
+    static struct slot *slots[64];
+    for (unsigned class = 1; class < CLASS_COUNT; class += 7) {
+        unsigned run = sizeclass_table[class].run_slots;
+        unsigned bound = 16 / run + 1;
+        unsigned stage;
+        for (unsigned i = 0; i < bound + 5; i++)
+            slots[i] = pool_take(class, me, &stage);
+        for (unsigned i = 0; i < bound + 5; i++)
+            give(slots[i], 0);
+        for (unsigned i = 0; i < bound + 5; i++) {
+            uint32_t number = slot_number(slots[i]);
+            check(slot_state(number) == (i < bound ? SLOT_EMPTY : SLOT_UNUSED), "P2 %u", i);
+            check(is_unused(number) == (i >= bound));
+            check(atomic_get(&slots[i]->owner, relaxed) == NULL, "P1");
+            check(arena_class_of_slot(number) == (i < bound ? class : 0), "A2");
+        }
+        for (unsigned i = 0; i < bound; i++)
+            check(take(class, 1) == slots[bound - 1 - i], "last in, first out");
+        struct slot *more = pool_take(class, me, &stage);
+        check(more != NULL && stage > 1);
+    }
+}
+
+Test(pool, decay_retires_the_old_runs_and_keeps_the_young_ones) {
+    start_arena(MIB(64));
+    struct slot *slots[10];
+    for (unsigned i = 0; i < 10; i++)
+        slots[i] = take(3, 2);
+    for (unsigned i = 0; i < 10; i++)
+        give(slots[i], 1000 + 100 * i);
+    pool_decay(2450, 1000);
+    for (unsigned i = 0; i < 10; i++)
+        check(is_unused(slot_number(slots[i])) == (i < 5), "run %u", i);
+    for (unsigned i = 5; i < 10; i++)
+        (void)take(3, 1);
+    (void)take(3, 2);
+    pool_decay(9000, 0);
+}
+
+Test(pool, decay_works_across_the_wrap_of_the_clock) {
+    start_arena(MIB(64));
+    struct slot *slot = take(3, 2);
+    give(slot, UINT32_MAX - 100);
+    pool_decay(800, 1000);
+    check(slot_state(slot_number(slot)) == SLOT_EMPTY);
+    pool_decay(900, 1000);
+    check(slot_state(slot_number(slot)) == SLOT_UNUSED);
+}
+
+/* ---- threads ---- */
+
+static ATOMIC(uint32_t) holder[MIB(64) / SLOT_BYTES];
+static ATOMIC(size_t) from_stage[4];
+
+static size_t take_and_give(unsigned number, void *shared) {
+    (void)shared;
+    struct slot *held[4] = {NULL};
+    uint64_t state = unit_seed() + number;
+    size_t wrong = 0;
+    for (size_t step = unit_repeats(150000, 4000); step > 0; step--) {
+        size_t h = unit_below(&state, 4);
+        if (held[h] != NULL) {
+            uint32_t slot = slot_number(held[h]);
+            wrong += atomic_swap(&holder[slot], 0, relaxed) != number + 1;
+            wrong += !slot_change(slot, SLOT_ACTIVE, SLOT_EMPTY);
+            held[h]->empty_ms = 0;
+            pool_give(held[h]);
+            held[h] = NULL;
+        } else {
+            unsigned stage;
+            held[h] = pool_take(1 + (step & 1), me, &stage);
+            wrong += held[h] == NULL;
+            if (held[h] != NULL) {
+                wrong += held[h]->class != 1 + (step & 1);
+                wrong += atomic_swap(&holder[slot_number(held[h])], number + 1, relaxed) != 0;
+                atomic_add(&from_stage[stage], 1, relaxed);
+            }
+        }
+        if (step % 5000 == 0)
+            pool_decay(1, 0);
+    }
+    for (size_t h = 0; h < 4; h++)
+        if (held[h] != NULL) {
+            wrong += !slot_change(slot_number(held[h]), SLOT_ACTIVE, SLOT_EMPTY);
+            pool_give(held[h]);
+        }
+    return wrong;
+}
+
+Test(pool, four_threads_popping_and_pushing_never_get_a_run_twice_and_lose_none) {
+    start_arena(MIB(64));
+    check(unit_run_threads(4, take_and_give, NULL) == 0, "a run was taken twice, or was lost");
+    check(atomic_get(&from_stage[1], relaxed) > 100, "the stacks were hardly used");
+    pool_decay(1, 0);
+    for (uint32_t s = 1; s < superslab_top() * SUPERSLAB_SLOTS; s++)
+        check(is_unused(s) && slot_state(s) == SLOT_UNUSED, "slot %u is lost", s);
+}

@@ -1,0 +1,252 @@
+/* test_slot.c -- the state machine's every pair, and every block of every class. */
+#include "unit/unit.inc"
+
+#include "core/heap.h"
+#include "core/slot.h"
+
+#define HELD 4u /* the SuperSlab that the tests carve in: they hold all of it */
+
+static struct heap *const owner = &heap_none;
+static void *blocks[SLOT_BLOCKS_MAX + 1];
+
+static void start_arena(void) {
+    check(arena_init(MIB(64)) == 0);
+    check(superslab_take_at(HELD, 1) == 0);
+}
+
+/* ---- states ---- */
+
+/* The diagram in slot.h, arrow by arrow. */
+static const enum slot_state arrows[][2] = {
+    {SLOT_UNUSED, SLOT_ACTIVE}, {SLOT_ACTIVE, SLOT_EMPTY},  {SLOT_EMPTY, SLOT_ACTIVE},
+    {SLOT_EMPTY, SLOT_UNUSED},  {SLOT_UNUSED, SLOT_LARGE},  {SLOT_LARGE, SLOT_CACHED},
+    {SLOT_CACHED, SLOT_LARGE},  {SLOT_CACHED, SLOT_UNUSED}, {SLOT_LARGE, SLOT_UNUSED},
+};
+
+Test(slot, the_table_of_transitions_is_the_diagram) {
+    bool drawn[SLOT_STATES][SLOT_STATES] = {{false}};
+    for (size_t i = 0; i < sizeof arrows / sizeof arrows[0]; i++)
+        drawn[arrows[i][0]][arrows[i][1]] = true;
+    for (int from = 0; from < SLOT_STATES; from++)
+        for (int to = 0; to < SLOT_STATES; to++)
+            check(slot_legal[from][to] == drawn[from][to], "%s -> %s", slot_state_name[from],
+                  slot_state_name[to]);
+}
+
+Test(slot, change_follows_the_table_for_every_pair_in_every_state) {
+    start_arena();
+    const uint32_t number = HELD * SUPERSLAB_SLOTS + 5;
+    for (int is = 0; is < SLOT_STATES; is++)
+        for (int from = 0; from < SLOT_STATES; from++)
+            for (int to = 0; to < SLOT_STATES; to++) {
+                struct superslab before;
+                atomic_put(&slot_head(number)->state, (uint8_t)is, relaxed);
+                memcpy(&before, superslab_at(HELD), sizeof before);
+                bool expected = is == from && slot_legal[from][to];
+                bool changed = slot_change(number, (enum slot_state)from, (enum slot_state)to);
+                check(changed == expected, "in %s: %s -> %s", slot_state_name[is],
+                      slot_state_name[from], slot_state_name[to]);
+                check((int)slot_state(number) == (changed ? to : is));
+                atomic_put(&slot_head(number)->state, (uint8_t)is, relaxed);
+                check(memcmp(&before, superslab_at(HELD), sizeof before) == 0, "something else");
+            }
+}
+
+static size_t race_for_the_state(unsigned number, void *shared) {
+    (void)number;
+    ATOMIC(size_t) *won = shared;
+    for (int i = 0; i < 2000; i++) {
+        if (slot_change(HELD * 32, SLOT_UNUSED, SLOT_LARGE)) {
+            atomic_add(won, 1, relaxed);
+            if (!slot_change(HELD * 32, SLOT_LARGE, SLOT_UNUSED))
+                return 1;
+        }
+    }
+    return 0;
+}
+
+Test(slot, only_one_of_four_threads_makes_a_change) {
+    start_arena();
+    ATOMIC(size_t) won = 0;
+    check(unit_run_threads(4, race_for_the_state, &won) == 0, "another thread's state was changed");
+    check(atomic_get(&won, relaxed) > 0 && slot_state(HELD * 32) == SLOT_UNUSED);
+}
+
+Test(slot, numbers_and_records_are_inverse) {
+    start_arena();
+    for (uint32_t number = 0; number < arena.slot_count; number++) {
+        check(slot_number(slot_at(number)) == number);
+        check(slot_head(number) == &superslab_at(number / 32)->heads[number % 32]);
+    }
+}
+
+/* ---- carved runs ---- */
+
+static unsigned bits_set(const struct slot *slot) {
+    unsigned count = 0;
+    for (unsigned w = 0; w < slot_words(slot); w++)
+        count += bits_count(slot->bits[w]);
+    return count;
+}
+
+/* S1, S3 and S4. */
+static void check_run(const struct slot *slot) {
+    check(bits_set(slot) == slot_free(slot) && slot_free(slot) <= slot->capacity, "S1");
+    for (unsigned w = 0; w < slot->first && w < slot_words(slot); w++)
+        check(slot->bits[w] == 0, "S4 word %u below first %u", w, slot->first);
+    if (slot->capacity % 64 != 0)
+        check(slot->bits[slot_words(slot) - 1] >> (slot->capacity % 64) == 0, "S4 above capacity");
+}
+
+static struct slot *carve(unsigned class, unsigned at) {
+    struct slot *slot = slot_at(HELD * SUPERSLAB_SLOTS + at);
+    memset(slot->inline_bits, 0xab, sizeof slot->inline_bits);
+    slot_carve(slot, class, owner);
+    return slot;
+}
+
+static void retire(struct slot *slot) {
+    uint32_t number = slot_number(slot);
+    check(slot_change(number, SLOT_ACTIVE, SLOT_EMPTY));
+    slot_retire(slot);
+    check(slot_state(number) == SLOT_UNUSED && atomic_get(&slot->owner, relaxed) == NULL);
+    for (uint32_t i = 0; i < SUPERSLAB_SLOTS; i++)
+        check(arena_class_of_slot(HELD * SUPERSLAB_SLOTS + i) == 0, "A2 slot %u", i);
+}
+
+Test(slot, carving_lays_out_every_class_at_every_place) {
+    start_arena();
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        const struct sizeclass *sc = &sizeclass_table[class];
+        for (unsigned at = 0; at < SUPERSLAB_SLOTS; at += sc->run_slots) {
+            struct slot *slot = carve(class, at);
+            uint32_t number = slot_number(slot);
+            char *run = arena_slot_start(number);
+            size_t colour = (size_t)(slot->start - run);
+            check(slot->class == class && slot_head(number)->run_slots == sc->run_slots);
+            check(slot_state(number) == SLOT_ACTIVE && atomic_get(&slot->owner, relaxed) == owner);
+            check(slot->capacity == (sc->run_slots * SLOT_BYTES - colour) / sc->bytes);
+            check((uintptr_t)slot->start % ((size_t)1 << bits_lowest(sc->bytes)) == 0);
+            check(slot_free(slot) == slot->capacity && slot->first == 0);
+            check_run(slot);
+            for (uint32_t i = 0; i < SUPERSLAB_SLOTS; i++) {
+                bool in = i >= at && i < at + sc->run_slots;
+                check(arena_class_of_slot(HELD * 32 + i) == (in ? class : 0), "class %u", class);
+            }
+            retire(slot);
+        }
+    }
+}
+
+Test(slot, bitmaps_of_different_slots_do_not_overlap) {
+    start_arena();
+    struct slot *slots[4];
+    for (unsigned i = 0; i < 4; i++)
+        slots[i] = carve(1, i);
+    for (unsigned i = 0; i < 4; i++) {
+        check(slot_take(slots[i], blocks, SLOT_BLOCKS_MAX) == slots[i]->capacity);
+        for (unsigned k = 0; k < 4; k++)
+            check(bits_set(slots[k]) == (k <= i ? 0u : slots[k]->capacity), "%u and %u", i, k);
+    }
+}
+
+Test(slot, taking_every_block_gives_each_address_once_ascending_and_empties_the_bitmap) {
+    start_arena();
+    uint64_t state = unit_seed();
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        size_t bytes = sizeclass_bytes(class);
+        for (unsigned most = 1; most <= 4096; most *= 8) {
+            struct slot *slot = carve(class, 0);
+            char *end = arena_slot_start(slot_number(slot)) +
+                        sizeclass_table[class].run_slots * SLOT_BYTES;
+            unsigned taken = 0;
+            while (slot_free(slot) > 0) {
+                unsigned want = 1 + (unsigned)unit_below(&state, most);
+                unsigned had = slot_free(slot);
+                unsigned got = slot_take(slot, blocks, want);
+                check(got == (want < had ? want : had), "class %u", class);
+                for (unsigned i = 0; i < got; i++, taken++)
+                    check((char *)blocks[i] == slot->start + taken * bytes &&
+                              (char *)blocks[i] + bytes <= end &&
+                              slot_of_block(class, blocks[i]) == slot &&
+                              slot_of_block(class, (char *)blocks[i] + bytes - 1) == slot,
+                          "class %u block %u", class, taken);
+                if (unit_below(&state, 16) == 0)
+                    check_run(slot);
+            }
+            check(taken == slot->capacity && bits_set(slot) == 0, "class %u", class);
+            check(slot_take(slot, blocks, 1) == 0);
+            for (unsigned i = 0; i < taken; i++)
+                check(slot_put(slot, slot->start + i * bytes));
+            check_run(slot);
+            check(slot_free(slot) == slot->capacity, "S3");
+            retire(slot);
+        }
+    }
+}
+
+Test(slot, put_takes_each_block_once_and_refuses_it_the_second_time) {
+    start_arena();
+    uint64_t state = unit_seed();
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        struct slot *slot = carve(class, 0);
+        unsigned count = slot_take(slot, blocks, SLOT_BLOCKS_MAX);
+        check(count == slot->capacity && slot_free(slot) == 0);
+        for (unsigned i = count; i > 1; i--) {
+            size_t k = unit_below(&state, i);
+            void *other = blocks[i - 1];
+            blocks[i - 1] = blocks[k];
+            blocks[k] = other;
+        }
+        for (unsigned i = 0; i < count; i++) {
+            check(slot_put(slot, blocks[i]), "class %u", class);
+            if (i % 97 == 0)
+                check_run(slot);
+        }
+        check_run(slot);
+        for (unsigned i = 0; i < count; i++)
+            check(!slot_put(slot, blocks[i]), "class %u twice", class);
+        atomic_put(&slot->free_count, slot->capacity, relaxed);
+        retire(slot);
+    }
+}
+
+Test(slot, random_takes_and_puts_keep_a_model_of_the_run) {
+    start_arena();
+    static bool out[SLOT_BLOCKS_MAX];
+    uint64_t state = unit_seed();
+    for (unsigned class = 1; class < CLASS_COUNT; class += 5) {
+        struct slot *slot = carve(class, 0);
+        size_t bytes = sizeclass_bytes(class);
+        memset(out, 0, sizeof out);
+        unsigned away = 0;
+        for (size_t step = unit_repeats(2000, 100); step > 0; step--) {
+            if (unit_below(&state, 2) == 0) {
+                unsigned got = slot_take(slot, blocks, 1 + (unsigned)unit_below(&state, 100));
+                unsigned expected = 0; /* lowest addresses first */
+                for (unsigned i = 0; i < got; i++, away++) {
+                    while (out[expected])
+                        expected++;
+                    check((char *)blocks[i] == slot->start + expected * bytes, "class %u", class);
+                    out[expected] = true;
+                }
+            } else if (away > 0) {
+                size_t i = unit_below(&state, slot->capacity);
+                while (!out[i])
+                    i = (i + 1) % slot->capacity;
+                check(slot_put(slot, slot->start + i * bytes));
+                out[i] = false;
+                away--;
+            }
+            check(slot_free(slot) + away == slot->capacity);
+            check_run(slot);
+        }
+        for (unsigned i = 0; i < slot->capacity; i++)
+            check((slot->bits[i / 64] >> (i % 64) & 1) != out[i], "block %u", i);
+        while (away > 0 && slot_take(slot, blocks, 1) == 1)
+            away++;
+        for (unsigned i = 0; i < slot->capacity; i++)
+            check(slot_put(slot, slot->start + i * bytes));
+        retire(slot);
+    }
+}

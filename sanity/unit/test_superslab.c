@@ -1,0 +1,359 @@
+/* test_superslab.c -- U1..U4: claims, releases, whole SuperSlabs, purge, threads. */
+#include "unit/unit.inc"
+
+#include <errno.h>
+
+#include "core/superslab.h"
+
+#define ALL UINT32_MAX
+
+static void start_arena(size_t bytes) { check(arena_init(bytes) == 0); }
+
+static uint32_t take_one(void) {
+    int error;
+    uint32_t i = superslab_take(1, 1, &error);
+    check(i != 0 && error == 0);
+    return i;
+}
+static void release_mask(uint32_t superslab, uint32_t mask, uint32_t now_ms) {
+    for (uint32_t s = 0; s < 32; s++)
+        if ((mask >> s & 1) != 0)
+            superslab_release(superslab * 32 + s, 1, now_ms);
+}
+static uint32_t unused_of(uint32_t superslab) {
+    return atomic_get(&superslab_at(superslab)->unused, relaxed);
+}
+static uint32_t dirty_of(uint32_t superslab) {
+    return atomic_get(&superslab_at(superslab)->dirty, relaxed);
+}
+/* U4, counted one SuperSlab at a time. */
+static size_t idle_dirty(void) {
+    size_t slots = 0;
+    for (uint32_t i = 0; i < superslab_top(); i++)
+        slots += bits_count(dirty_of(i) & (bitset_test(superslab_avail, i) ? ALL : unused_of(i)));
+    return slots * SLOT_BYTES;
+}
+/* U1, U4, and the hints while no thread is in the middle of anything. */
+static void check_rules(void) {
+    uint32_t warm = 0;
+    for (uint32_t i = 0; i < superslab_top(); i++) {
+        bool avail = bitset_test(superslab_avail, i);
+        check(!avail || unused_of(i) == 0, "U1 SuperSlab %u", i);
+        check(bitset_test(superslab_open, i) == (!avail && unused_of(i) != 0), "open %u", i);
+        check(bitset_test(superslab_warm, i) == (avail && dirty_of(i) != 0), "warm %u", i);
+        warm += bitset_test(superslab_warm, i);
+    }
+    check(superslab_warm_count() == warm);
+    check(superslab_idle_dirty() == idle_dirty(), "U4 %zu, counted %zu", superslab_idle_dirty(),
+          idle_dirty());
+}
+
+Test(superslab, a_claim_takes_the_lowest_run_that_fits_for_every_count_and_random_masks) {
+    start_arena(MIB(64));
+    uint32_t i = take_one();
+    uint64_t state = unit_seed();
+    for (size_t round = 0; round < unit_repeats(300, 20); round++)
+        for (unsigned count = 1; count <= 32; count++)
+            for (unsigned aligned = 0; aligned <= is_power_of_two(count); aligned++) {
+                uint32_t mask = (uint32_t)(unit_random(&state) | unit_random(&state));
+                mask |= count > 8 ? (uint32_t)(unit_random(&state) | unit_random(&state)) : 0;
+                mask = round % 9 == 0 ? ~(UINT32_C(1) << unit_below(&state, 32)) : mask;
+                mask &= ~(UINT32_C(1) << unit_below(&state, 32)); /* else it becomes avail */
+                release_mask(i, mask, 0);
+                check(unused_of(i) == mask);
+                int at = bits_find_run(mask, count, aligned != 0);
+                uint32_t got = superslab_claim(i, count, aligned != 0);
+                check(got == (at < 0 ? 0 : i * 32 + (uint32_t)at), "%08x %u", mask, count);
+                mask &= at < 0 ? ALL : ~(bits_below32(count) << at);
+                check(unused_of(i) == mask, "%08x is not %08x", unused_of(i), mask);
+                check(bitset_test(superslab_open, i) == (mask != 0));
+                check(mask == 0 || superslab_claim_mask(i, mask));
+                check(unused_of(i) == 0 && !bitset_test(superslab_open, i));
+            }
+}
+
+Test(superslab, claim_mask_takes_exactly_the_mask_or_nothing) {
+    start_arena(MIB(64));
+    uint32_t i = take_one();
+    uint64_t state = unit_seed();
+    for (size_t round = 0; round < unit_repeats(20000, 500); round++) {
+        uint32_t have = (uint32_t)unit_random(&state) & ~(UINT32_C(1) << round % 32);
+        uint32_t want = (uint32_t)unit_random(&state);
+        want = round % 2 == 0 ? want & have : want;
+        release_mask(i, have, 0);
+        bool fits = (want & ~have) == 0;
+        check(superslab_claim_mask(i, want) == fits, "%08x of %08x", want, have);
+        have = fits ? have & ~want : have;
+        check(unused_of(i) == have);
+        check(have == 0 || superslab_claim_mask(i, have));
+    }
+}
+
+Test(superslab, the_guard_slot_is_never_handed_out) {
+    start_arena(ARENA_BYTES_MIN);
+    check(unused_of(0) == ~UINT32_C(1) && !bitset_test(superslab_avail, 0));
+    for (uint32_t s = 1; s < 32; s++)
+        check(superslab_claim(0, 1, false) == s);
+    check(superslab_claim(0, 1, false) == 0 && !superslab_claim_mask(0, 1));
+    superslab_release(1, 31, 0);
+    check(!bitset_test(superslab_avail, 0) && bitset_test(superslab_open, 0));
+}
+
+Test(superslab, releasing_the_last_slot_makes_the_superslab_available) {
+    start_arena(MIB(64));
+    for (uint32_t last = 0; last < 32; last++) {
+        uint32_t i = take_one();
+        check(!bitset_test(superslab_avail, i) && unused_of(i) == 0);
+        release_mask(i, ~(UINT32_C(1) << last), 0);
+        check(!bitset_test(superslab_avail, i) && bitset_test(superslab_open, i));
+        release_mask(i, UINT32_C(1) << last, 0);
+        check(bitset_test(superslab_avail, i) && !bitset_test(superslab_open, i));
+        check_rules();
+    }
+}
+
+Test(superslab, a_release_of_any_length_splits_into_the_right_superslabs) {
+    start_arena(MIB(256));
+    for (uint32_t from = 0; from < 40; from += 3)
+        for (uint32_t count = 1; from + count <= 5 * 32; count += 7) {
+            int error;
+            uint32_t first = superslab_take(5, 1, &error);
+            check(first != 0);
+            superslab_release(first * 32 + from, count, 0);
+            for (uint32_t s = 0; s < 5 * 32; s++) {
+                uint32_t i = first + s / 32;
+                bool in = s >= from && s < from + count;
+                bool is = bitset_test(superslab_avail, i) || (unused_of(i) >> (s % 32) & 1) != 0;
+                check(is == in, "%u slots from %u: slot %u", count, from, s);
+            }
+            check_rules();
+            if (from > 0)
+                superslab_release(first * 32, from, 0);
+            if (from + count < 160)
+                superslab_release(first * 32 + from + count, 160 - from - count, 0);
+            for (uint32_t i = first; i < first + 5; i++)
+                check(bitset_test(superslab_avail, i));
+        }
+}
+
+Test(superslab, take_gives_neighbours_aligned_committed_and_held) {
+    start_arena(MIB(512));
+    const size_t counts[] = {1, 2, 3, 5, 16, 33, 64, 100};
+    for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++)
+        for (size_t alignment = 1; alignment <= MIB(128); alignment *= alignment < KIB(64) ? 256 : 2) {
+            int error;
+            uint32_t first = superslab_take(counts[c], alignment, &error);
+            check(first != 0 && error == 0, "%zu aligned to %zu", counts[c], alignment);
+            char *start = arena_slot_start(first * 32);
+            check((uintptr_t)start % alignment == 0, "%zu aligned to %zu", counts[c], alignment);
+            for (size_t i = first; i < first + counts[c]; i++) {
+                check(!bitset_test(superslab_avail, i) && unused_of((uint32_t)i) == 0);
+                start[(i - first) * SUPERSLAB_BYTES] = 1;
+                start[(i - first + 1) * SUPERSLAB_BYTES - 1] = 1;
+            }
+            check(superslab_top() >= first + counts[c]);
+            superslab_release(first * 32, counts[c] * 32, 0);
+            check_rules();
+        }
+}
+
+Test(superslab, take_fails_with_ENOMEM_when_it_can_not_fit_and_takes_the_last_one_before) {
+    start_arena(MIB(64));
+    int error = 0;
+    check(superslab_take(32, 1, &error) == 0 && error == ENOMEM);
+    check(superslab_take(SIZE_MAX / 2, 1, &error) == 0 && error == ENOMEM);
+    check(superslab_take(1, MIB(128), &error) == 0 && error == ENOMEM);
+    check(superslab_take(31, 1, &error) == 1 && error == 0);
+    check(superslab_take(1, 1, &error) == 0 && error == ENOMEM);
+    superslab_release(17 * 32, 2 * 32, 0);
+    check(superslab_take(3, 1, &error) == 0);
+    check(superslab_take(2, MIB(4), &error) == 0 || arena.base % MIB(4) != 0);
+    check(superslab_take(2, 1, &error) == 17);
+    check(superslab_committed_bytes() == MIB(64));
+}
+
+Test(superslab, take_at_takes_exactly_these_or_none) {
+    start_arena(MIB(128));
+    check(superslab_take_at(20, 4) == 0 && superslab_take_at(22, 1) != 0);
+    check(superslab_take_at(18, 4) != 0 && bitset_test(superslab_avail, 18));
+    check(bitset_test(superslab_avail, 19), "a failed take kept a part");
+    check(superslab_take_at(18, 2) == 0);
+    check(superslab_take_at(63, 2) != 0 && superslab_take_at(64, 1) != 0);
+    check(superslab_take_at(63, 1) == 0 && superslab_top() == 64);
+    arena_slot_start(63 * 32)[SUPERSLAB_BYTES - 1] = 1;
+    check_rules();
+}
+
+Test(superslab, a_warm_superslab_is_taken_before_one_that_was_never_used) {
+    start_arena(MIB(64));
+    uint32_t low = take_one();
+    uint32_t high = take_one();
+    (void)superslab_soil(high * 32, 3);
+    superslab_release(low * 32, 32, 0);
+    superslab_release(high * 32, 32, 0);
+    check(superslab_warm_count() == 1 && superslab_idle_dirty() == 3 * SLOT_BYTES);
+    check(take_one() == high && take_one() == low);
+    check(superslab_idle_dirty() == 0 && superslab_warm_count() == 0);
+}
+
+Test(superslab, soil_says_whether_all_was_clean_and_wash_makes_it_so) {
+    start_arena(MIB(64));
+    int error;
+    uint32_t first = superslab_take(3, 1, &error) * 32;
+    check(superslab_soil(first + 30, 40));
+    check(dirty_of(first / 32) == 3u << 30 && dirty_of(first / 32 + 1) == ALL);
+    check(dirty_of(first / 32 + 2) == 0x3f);
+    check(!superslab_soil(first + 30, 40) && !superslab_soil(first + 31, 1));
+    check(!superslab_soil(first + 29, 2), "one of two was dirty");
+    superslab_wash(first + 31, 39);
+    check(dirty_of(first / 32) == 3u << 29 && dirty_of(first / 32 + 2) == 0);
+    check(superslab_soil(first + 31, 39));
+}
+
+/* ---- purge ---- */
+
+static void write_all(uint32_t first_slot, size_t count) {
+    (void)superslab_soil(first_slot, count);
+    memset(arena_slot_start(first_slot), 0x5c, count * SLOT_BYTES);
+}
+static void check_zero(uint32_t slot) {
+    const char *p = arena_slot_start(slot);
+    for (size_t i = 0; i < SLOT_BYTES; i += 512)
+        check(p[i] == 0, "U2 slot %u at %zu", slot, i);
+}
+
+Test(superslab, purge_returns_idle_slots_makes_them_clean_and_spares_the_rest) {
+    start_arena(MIB(64));
+    uint32_t i = take_one();
+    write_all(i * 32, 32);
+    release_mask(i, 0x00ff00f0, 1000);
+    check(superslab_idle_dirty() == 12 * SLOT_BYTES);
+    check(superslab_purge(1500, 1000) == 0 && dirty_of(i) == ALL, "too early");
+    check(superslab_purge(2000, 1000) == 12 * SLOT_BYTES);
+    check(dirty_of(i) == ~UINT32_C(0x00ff00f0) && unused_of(i) == 0x00ff00f0);
+    for (uint32_t s = 0; s < 32; s++) {
+        if ((dirty_of(i) >> s & 1) == 0)
+            check_zero(i * 32 + s);
+        else
+            check(*arena_slot_start(i * 32 + s) == 0x5c, "slot %u was not free", s);
+    }
+    check(superslab_returned_bytes() == 12 * SLOT_BYTES && superslab_purge(9000, 0) == 0);
+    check_rules();
+}
+
+Test(superslab, purge_returns_empty_superslabs_alone_and_in_rows) {
+    start_arena(MIB(512));
+    for (size_t count = 1; count <= 130; count = count * 2 + 3) {
+        int error;
+        uint32_t first = superslab_take(count, 1, &error);
+        check(first != 0);
+        for (uint32_t k = 0; k < count; k++)
+            write_all((first + k) * 32 + k % 32, 1);
+        superslab_release(first * 32, count * 32, 1000);
+        check(superslab_warm_count() == count && superslab_idle_dirty() == count * SLOT_BYTES);
+        check(superslab_purge(1999, 1000) == 0 || superslab_returned_bytes() == 0, "too early");
+        check(superslab_purge(20000, 0) == count * SLOT_BYTES, "%zu", count);
+        for (uint32_t k = 0; k < count; k++) {
+            check(dirty_of(first + k) == 0 && bitset_test(superslab_avail, first + k));
+            check_zero((first + k) * 32 + k % 32);
+        }
+        check_rules();
+    }
+}
+
+Test(superslab, the_age_counts_from_the_latest_release) {
+    start_arena(MIB(64));
+    uint32_t i = take_one();
+    write_all(i * 32, 32);
+    release_mask(i, 1, 1000);
+    release_mask(i, 2, 3000);
+    release_mask(i, 4, 2000);
+    check(superslab_purge(3999, 1000) == 0);
+    check(superslab_purge(4000, 1000) == 3 * SLOT_BYTES);
+}
+
+/* os_clock_ms starts with the machine and wraps after 49 days. */
+Test(superslab, memory_comes_back_at_every_time_of_the_clock) {
+    start_arena(MIB(64));
+    for (uint32_t quarter = 0; quarter < 4; quarter++) {
+        uint32_t now = quarter << 30 | 12345;
+        uint32_t i = take_one();
+        write_all(i * 32, 32);
+        superslab_release(i * 32, 32, now);
+        check(superslab_purge(now + 999, 1000) == 0, "clock 0x%08x", now);
+        check(superslab_purge(now + 1000, 1000) == SUPERSLAB_BYTES, "clock 0x%08x", now);
+    }
+}
+
+Test(superslab, a_machine_up_for_30_days_returns_memory_too) {
+    start_arena(MIB(64));
+    uint32_t now = 30u * 86400u * 1000u;
+    uint32_t i = take_one();
+    write_all(i * 32, 32);
+    release_mask(i, 1, now);
+    check(superslab_purge(now + 1000, 1000) == SLOT_BYTES, "an open SuperSlab");
+    release_mask(i, ~UINT32_C(1), now + 1000);
+    check(superslab_purge(now + 2000, 1000) == 31 * SLOT_BYTES, "an empty SuperSlab");
+}
+
+/* ---- threads ---- */
+
+static ATOMIC(uint32_t) holder[MIB(64) / SLOT_BYTES];
+
+static size_t mark(uint32_t first, size_t count, uint32_t from, uint32_t to) {
+    size_t wrong = 0;
+    for (size_t s = first; s < first + count; s++)
+        wrong += atomic_swap(&holder[s], to, relaxed) != from;
+    return wrong;
+}
+
+static size_t claim_and_release(unsigned number, void *shared) {
+    (void)shared;
+    struct {
+        uint32_t first, count;
+    } held[8] = {{0, 0}};
+    uint64_t state = unit_seed() + number;
+    size_t wrong = 0;
+    for (size_t step = unit_repeats(100000, 4000); step > 0; step--) {
+        size_t h = unit_below(&state, 8);
+        if (held[h].count != 0) {
+            if (unit_below(&state, 2) == 0)
+                (void)superslab_soil(held[h].first, held[h].count);
+            wrong += mark(held[h].first, held[h].count, number + 1, 0);
+            superslab_release(held[h].first, held[h].count, os_clock_ms());
+            held[h].count = 0;
+            continue;
+        }
+        int error;
+        uint32_t count = 1 + (uint32_t)unit_below(&state, 12);
+        uint32_t first = superslab_claim((uint32_t)unit_below(&state, superslab_top()), count, false);
+        if (first == 0 && step % 4 == 0) {
+            count = 32 * (1 + (uint32_t)unit_below(&state, 3));
+            first = superslab_take(count / 32, 1, &error) * 32;
+        }
+        if (step % 1000 == 0)
+            (void)superslab_purge(os_clock_ms(), 0);
+        if (first != 0) {
+            wrong += mark(first, count, 0, number + 1);
+            held[h].first = first;
+            held[h].count = count;
+        }
+    }
+    for (size_t h = 0; h < 8; h++)
+        if (held[h].count != 0) {
+            wrong += mark(held[h].first, held[h].count, number + 1, 0);
+            superslab_release(held[h].first, held[h].count, os_clock_ms());
+        }
+    return wrong;
+}
+
+Test(superslab, four_threads_never_hold_a_slot_twice_and_give_all_back) {
+    start_arena(MIB(64));
+    check(unit_run_threads(4, claim_and_release, NULL) == 0, "a slot was held twice");
+    check(unused_of(0) == ~UINT32_C(1));
+    for (uint32_t i = 1; i < superslab_top(); i++)
+        check(bitset_test(superslab_avail, i), "SuperSlab %u", i);
+    check_rules();
+    int error;
+    check(superslab_take(31, 1, &error) == 1, "the whole range is there again");
+}
