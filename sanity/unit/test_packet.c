@@ -70,8 +70,10 @@ static size_t take_and_give(unsigned number, void *shared) {
         }
     }
     for (size_t h = 0; h < 3; h++)
-        if (held[h] != NULL)
+        if (held[h] != NULL) {
+            atomic_put(&holder[((char *)held[h] - arena.metadata) / 64], 0, relaxed);
             packet_give(held[h]);
+        }
     return wrong;
 }
 

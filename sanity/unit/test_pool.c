@@ -155,6 +155,7 @@ static size_t take_and_give(unsigned number, void *shared) {
     }
     for (size_t h = 0; h < 4; h++)
         if (held[h] != NULL) {
+            atomic_put(&holder[slot_number(held[h])], 0, relaxed);
             wrong += !slot_change(slot_number(held[h]), SLOT_ACTIVE, SLOT_EMPTY);
             pool_give(held[h]);
         }

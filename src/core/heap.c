@@ -155,12 +155,18 @@ struct heap *heap_borrow(void) {
     return entered ? heap : heap_borrow();
 }
 
-void heap_after_fork(struct heap *mine) {
+bool heap_after_fork(struct heap *mine) {
+    bool whole = true;
     for (uint32_t i = 0; i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);
-        if (heap == NULL || heap == mine || atomic_get(&heap->state, relaxed) != HEAP_OWNED)
+        if (heap == NULL || atomic_get(&heap->state, relaxed) != HEAP_OWNED)
             continue;
-        if (heap_try_enter(heap)) { /* whole: its thread was outside every slow path */
+        if (heap == mine) {
+            uintptr_t holder = atomic_get(&heap->lock, relaxed);
+            whole = holder == 0 || holder == os_thread_token();
+            if (!whole) /* another thread was tidying up in it */
+                atomic_put(&heap->state, HEAP_LOST, relaxed);
+        } else if (heap_try_enter(heap)) { /* whole: its thread was outside every slow path */
             heap_drain(heap, true);
             heap_leave(heap);
             make_orphan(heap);
@@ -168,6 +174,7 @@ void heap_after_fork(struct heap *mine) {
             atomic_put(&heap->state, HEAP_LOST, relaxed);
         }
     }
+    return whole;
 }
 
 /* ---- the lock ---- */

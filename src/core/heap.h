@@ -101,8 +101,9 @@ void heap_abandon(struct heap *heap);
 struct heap *heap_borrow(void);
 /* Gives a live run's block back without a heap of one's own. */
 void heap_free_borrowed(unsigned class, void *block);
-/* In a forked child: every heap but `mine` has lost its thread. */
-void heap_after_fork(struct heap *mine);
+/* In a forked child: every heap but `mine` has lost its thread. False when `mine` is lost as well,
+ * because another thread held its lock. */
+bool heap_after_fork(struct heap *mine);
 
 /* Waits for the lock; false when the calling thread holds it already (a signal handler). */
 bool heap_enter(struct heap *heap);

@@ -26,7 +26,8 @@ static ATOMIC(uint32_t) fork_guarded;
 static HKM_COLD void after_fork(ATOMIC(uint32_t) *word) {
     uint32_t state = FORK_CHILD;
     if (atomic_cas(word, &state, FORK_CHECKING, acquire, acquire)) {
-        heap_after_fork(heap_mine);
+        if (!heap_after_fork(heap_mine))
+            heap_mine = &heap_none;
         atomic_put(word, FORK_SEEN, release);
         return;
     }
@@ -64,16 +65,6 @@ static void check_fork(void) {
 
 /* ---- threads ---- */
 
-static void on_thread_end(void *arg) {
-    (void)arg;
-    struct heap *heap = heap_mine;
-    if (heap == &heap_none || heap == &heap_gone)
-        return;
-    heap_mine = &heap_gone;
-    check_fork();
-    heap_abandon(heap);
-}
-
 static HKM_COLD struct heap *attach(void) {
     if (!life_ready())
         return NULL;
@@ -89,16 +80,24 @@ static HKM_COLD struct heap *attach(void) {
     return heap;
 }
 
+static bool is_heap(const struct heap *heap) { return heap != &heap_none && heap != &heap_gone; }
+
 struct heap *life_heap_if_any(void) {
-    struct heap *heap = heap_mine;
-    if (heap == &heap_none || heap == &heap_gone)
-        return NULL;
-    check_fork();
-    return heap;
+    check_fork(); /* may take heap_mine away */
+    return is_heap(heap_mine) ? heap_mine : NULL;
 }
 
 struct heap *life_heap(void) {
-    return heap_mine == &heap_none ? attach() : life_heap_if_any();
+    struct heap *heap = life_heap_if_any();
+    return heap == NULL && heap_mine == &heap_none ? attach() : heap;
+}
+
+static void on_thread_end(void *arg) {
+    (void)arg;
+    struct heap *heap = life_heap_if_any();
+    heap_mine = &heap_gone;
+    if (heap != NULL)
+        heap_abandon(heap);
 }
 
 /* ---- the process ---- */

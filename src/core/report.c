@@ -99,14 +99,18 @@ void report_misuse(const char *call, const void *pointer) {
     struct text what = {0};
     bool dead = false;
     unsigned class = arena_class_of_slot(arena_slot_of(pointer));
-    if (class == 0)
-        text_add(&what, "never allocated, or returned to the pool since: in no run");
+    uint32_t superslab = arena_slot_of(pointer) / SUPERSLAB_SLOTS;
+    if (class == 0 && superslab >= superslab_top())
+        text_add(&what, "never allocated: in a part of the arena that was never in use");
+    else if (class == 0)
+        text_add(&what, "in no run: its slot was returned to the pool, or never in use");
     else if (class < CLASS_COUNT)
         describe_small(&what, class, pointer, &dead);
     else
         describe_large(&what, pointer, &dead);
     struct text line = {0};
-    bool in_no_run = class == 0 && ((uintptr_t)pointer & (BLOCK_ALIGN - 1)) == 0;
+    bool in_no_run = class == 0 && superslab < superslab_top() &&
+                     ((uintptr_t)pointer & (BLOCK_ALIGN - 1)) == 0;
     add_kind(&line, call, pointer, (dead || in_no_run) && strncmp(call, "free", 4) == 0);
     text_add(&line, what.chars);
     add_place(&line, pointer);
