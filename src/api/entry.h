@@ -11,14 +11,14 @@
 #include "hakmem/hakmem.h"
 
 HKM_INLINE void *entry_malloc(size_t bytes) {
-    void *block;
+    struct magazine *m;
     if (likely(bytes <= FAST_BYTES_MAX))
-        block = front_pop(front_magazine(sizeclass_fast[(bytes + 15) >> 4]));
+        m = front_magazine(sizeclass_fast[(bytes + 15) >> 4]);
     else if (bytes <= SMALL_BYTES_MAX)
-        block = front_pop(front_magazine((size_t)sizeclass_of_medium(bytes) << MAGAZINE_SHIFT));
+        m = front_magazine((size_t)sizeclass_of_medium(bytes) << MAGAZINE_SHIFT);
     else
-        block = NULL;
-    return likely(block != NULL) ? block : alloc_slow(bytes);
+        return alloc_slow(bytes);
+    return front_has(m) ? front_pop(m) : alloc_slow(bytes);
 }
 
 HKM_INLINE void entry_free(void *block) {
@@ -27,9 +27,10 @@ HKM_INLINE void entry_free(void *block) {
 }
 
 HKM_INLINE void entry_free_sized(void *block, size_t bytes) {
-    uintptr_t back = arena.last - (uintptr_t)block;
-    bool fits = bytes <= FAST_BYTES_MAX && back < arena.bytes &&
-                atomic_get(&arena.class_map[back >> SLOT_SHIFT], relaxed) ==
+    const struct heap *heap = heap_mine;
+    uintptr_t back = heap->arena_last - (uintptr_t)block;
+    bool fits = bytes <= FAST_BYTES_MAX && back < heap->arena_bytes &&
+                atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed) ==
                     sizeclass_fast[(bytes + 15) >> 4];
     if (unlikely(!fits))
         alloc_check_size("free_sized", block, bytes);

@@ -25,9 +25,9 @@ void *alloc_out_of_memory(void) {
 
 static void *take(unsigned class, struct heap *heap) {
     void *block;
-    if (heap != NULL && heap_enter(heap)) {
+    if (heap != NULL && heap_enter_own(heap)) {
         block = heap_fill(heap, class);
-        heap_leave(heap);
+        heap_leave_own(heap);
         return block;
     }
     heap = heap_borrow();
@@ -82,12 +82,10 @@ HKM_NOINLINE void *alloc_slow(size_t bytes) {
 }
 
 static void *alloc_any(size_t bytes) {
-    if (bytes <= SMALL_BYTES_MAX) {
-        void *block = front_pop(front_magazine(sizeclass_of(bytes) << MAGAZINE_SHIFT));
-        if (likely(block != NULL))
-            return block;
-    }
-    return alloc_slow(bytes);
+    if (bytes > SMALL_BYTES_MAX)
+        return alloc_slow(bytes);
+    struct magazine *m = front_magazine((size_t)sizeclass_of(bytes) << MAGAZINE_SHIFT);
+    return front_has(m) ? front_pop(m) : alloc_slow(bytes);
 }
 
 void *alloc_zeroed(size_t bytes) {
@@ -104,8 +102,8 @@ void *alloc_aligned(size_t alignment, size_t bytes) {
         return alloc_any(bytes);
     unsigned class = sizeclass_of_aligned(bytes, alignment);
     if (class != 0) {
-        void *block = front_pop(front_magazine((size_t)class << MAGAZINE_SHIFT));
-        return block != NULL ? block : alloc_class(class);
+        struct magazine *m = front_magazine((size_t)class << MAGAZINE_SHIFT);
+        return front_has(m) ? front_pop(m) : alloc_class(class);
     }
     bool clean;
     return alloc_large(bytes, alignment < SLOT_BYTES ? SLOT_BYTES : alignment, &clean);
@@ -174,9 +172,9 @@ bool alloc_owns(const void *pointer) {
 static void free_small(unsigned class, void *block) {
     atomic_put(arena_live_byte(class, block), 0, relaxed);
     struct heap *heap = life_heap();
-    if (heap != NULL && heap_enter(heap)) {
+    if (heap != NULL && heap_enter_own(heap)) {
         heap_flush(heap, class, block);
-        heap_leave(heap);
+        heap_leave_own(heap);
     } else {
         heap_free_borrowed(class, block);
     }

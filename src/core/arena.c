@@ -26,6 +26,7 @@ static const struct {
 };
 
 #define GUARD_BYTES KIB(64)
+#define LIVE_SLACK 64u /* see live_map */
 #define METADATA_STEP KIB(256)
 
 static char *origins[PAIRS];
@@ -56,7 +57,7 @@ static size_t lay_out(char *start, size_t data_bytes) {
             at = start == NULL ? at + SUPERSLAB_BYTES
                                : round_up((uintptr_t)start + at, SUPERSLAB_BYTES) - (uintptr_t)start;
         origins[i] = start == NULL ? NULL : start + at;
-        at += i == PAIR_CLASSES ? data_bytes : slots * per_slot[i].up;
+        at += i == PAIR_CLASSES ? data_bytes : slots * per_slot[i].up + LIVE_SLACK;
         at = round_up(at, GUARD_BYTES) + GUARD_BYTES;
     }
     return at;
@@ -79,7 +80,7 @@ static int commit_chunk(size_t chunk) {
         end = arena.slot_count;
     for (int i = 0; i < PAIRS; i++) {
         char *low = origins[i] - end * per_slot[i].down;
-        char *high = origins[i] + end * per_slot[i].up;
+        char *high = origins[i] + end * per_slot[i].up + LIVE_SLACK;
         int error;
         if (chunk == 0) {
             error = commit(low, i == PAIR_CLASSES ? high + SUPERSLAB_BYTES : high);
@@ -93,6 +94,12 @@ static int commit_chunk(size_t chunk) {
         atomic_add(&maps_bytes, (end - first) * (per_slot[i].down + per_slot[i].up), relaxed);
     }
     return 0;
+}
+
+/* Moves a live map up by less than 64 bytes, so that its base has the shift in its low bits. */
+static uintptr_t live_map(const char *origin, unsigned granule) {
+    uintptr_t live = (uintptr_t)origin - (arena.base >> granule);
+    return live + ((granule - live) & 63);
 }
 
 int arena_init(size_t bytes_max) {
@@ -117,13 +124,12 @@ int arena_init(size_t bytes_max) {
     arena.superslabs = (struct superslab *)(void *)origins[PAIR_SUPERSLABS];
     arena.bitmaps = (uint64_t *)(void *)origins[PAIR_BITMAPS];
     arena.class_map = (class_entry *)(void *)origins[PAIR_CLASSES] - arena.slot_count;
-    arena.live[4] = (uintptr_t)origins[PAIR_SUPERSLABS] - (arena.base >> 4);
-    arena.live[5] = (uintptr_t)origins[PAIR_BITMAPS] - (arena.base >> 5);
-    arena.live[7] = (uintptr_t)origins[PAIR_SLOTS] - (arena.base >> 7);
+    arena.live[4] = live_map(origins[PAIR_SUPERSLABS], 4);
+    arena.live[5] = live_map(origins[PAIR_BITMAPS], 5);
+    arena.live[7] = live_map(origins[PAIR_SLOTS], 7);
     /* Readable throughout: a wild pointer into the range has a class too, 0. */
-    int error = os_readable(origins[PAIR_CLASSES] - round_up(arena.slot_count * sizeof(class_entry),
-                                                             GUARD_BYTES),
-                            arena.slot_count * sizeof(class_entry));
+    size_t map_bytes = round_up(arena.slot_count * sizeof(class_entry), GUARD_BYTES);
+    int error = os_readable(origins[PAIR_CLASSES] - map_bytes, map_bytes);
     if (error == 0)
         error = commit_chunk(0);
     if (error != 0) {
@@ -165,7 +171,8 @@ void arena_purge_maps(size_t first, size_t count) {
         if (i == PAIR_BITMAPS || i == PAIR_SLOTS)
             purge_inside(origins[i] - end * per_slot[i].down, origins[i] - first * per_slot[i].down);
         if (per_slot[i].up != 0)
-            purge_inside(origins[i] + first * per_slot[i].up, origins[i] + end * per_slot[i].up);
+            purge_inside(origins[i] + first * per_slot[i].up + LIVE_SLACK,
+                         origins[i] + end * per_slot[i].up);
     }
 }
 

@@ -48,7 +48,8 @@ struct arena {
     struct superslab *superslabs; /* record of SuperSlab i is superslabs[-1 - i] */
     uint64_t *bitmaps;      /* bitmap of slot s ends at bitmaps - 64 * s */
     char *metadata;         /* start of the heaps and packets */
-    uintptr_t live[8];      /* live byte of p with granule 1 << g: live[g] + (p >> g) */
+    uintptr_t live[8];      /* live byte of p with granule 1 << g: live[g] + (p >> g); the low six
+                               bits of live[g] are g, so that one load gives both */
     uint32_t slot_count;
     uint32_t superslab_count;
 };

@@ -24,9 +24,9 @@ static void tidy_others(const struct heap *mine) {
 }
 
 static void drain(struct heap *heap, bool all) {
-    if (heap != NULL && heap_enter(heap)) {
+    if (heap != NULL && heap_enter_own(heap)) {
         heap_drain(heap, all);
-        heap_leave(heap);
+        heap_leave_own(heap);
     }
 }
 

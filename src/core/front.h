@@ -14,20 +14,24 @@ HKM_INLINE struct magazine *front_magazine(size_t offset) {
     return (struct magazine *)(void *)((char *)heap_mine + offset);
 }
 
+/* `live` has the granule's shift in its low six bits, which is what a shift instruction looks at. */
 HKM_INLINE live_byte *front_live_byte(const struct magazine *m, const void *block) {
-    return (live_byte *)(m->live + ((uintptr_t)block >> m->live_shift));
+    uintptr_t live = m->live;
+    return (live_byte *)(live + ((uintptr_t)block >> (live & 63)));
 }
 
-/* A block of the magazine's class, now live; NULL when the slow path must be taken. */
+/* Whether a block is there to be popped; if not, the slow path must be taken. */
+HKM_INLINE bool front_has(const struct magazine *m) {
+    return likely(atomic_get(&m->top, relaxed) > m->floor);
+}
+
+/* A block of the magazine's class, now live. */
 HKM_INLINE void *front_pop(struct magazine *m) {
     void **top = atomic_get(&m->top, relaxed);
-    if (unlikely(top <= m->floor))
-        return NULL;
     void *block = atomic_get(&m->hot, relaxed);
     void *next = top[-2];
     atomic_put(&m->top, top - 1, relaxed);
     atomic_put(&m->hot, next, release);
-    __builtin_prefetch(next, 1); /* its first line will be written when it is handed out */
     atomic_put(front_live_byte(m, block), arena_live_mark(block), relaxed);
     return block;
 }
@@ -35,10 +39,12 @@ HKM_INLINE void *front_pop(struct magazine *m) {
 /* Takes a live block of a class back; false when the slow path must be taken (which also finds out
  * what else the pointer can be). */
 HKM_INLINE bool front_push(void *block) {
-    uintptr_t back = arena.last - (uintptr_t)block;
-    if (unlikely(back >= arena.bytes))
+    struct heap *heap = heap_mine;
+    uintptr_t back = heap->arena_last - (uintptr_t)block;
+    if (unlikely(back >= heap->arena_bytes))
         return false;
-    struct magazine *m = front_magazine(atomic_get(&arena.class_map[back >> SLOT_SHIFT], relaxed));
+    struct magazine *m = (struct magazine *)(void *)((char *)heap +
+        atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed));
     void **top = atomic_get(&m->top, relaxed);
     if (unlikely(top >= m->limit))
         return false;

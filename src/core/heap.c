@@ -17,6 +17,7 @@
 #define IDLE_DIRTY_ALARM KIB(256)    /* from here on a heap must not miss the purge delay */
 
 struct heap heap_none;
+struct heap heap_gone;
 __thread struct heap *heap_mine __attribute__((tls_model("initial-exec"))) = &heap_none;
 
 static ATOMIC(struct heap *) heaps[HEAPS_MAX];
@@ -24,7 +25,7 @@ static ATOMIC(uint32_t) heaps_used;
 static bitset_word orphans[HEAPS_MAX / 64];
 static ATOMIC(uint32_t) orphan_count;
 
-uint32_t heap_count(void) { return atomic_get(&heaps_used, acquire); }
+uint32_t heap_count(void) { return atomic_get(&heaps_used, relaxed); }
 uint32_t heap_orphans(void) { return atomic_get(&orphan_count, relaxed); }
 struct heap *heap_by_number(uint32_t number) { return atomic_get(&heaps[number], acquire); }
 
@@ -93,19 +94,22 @@ static struct heap *create(void) {
         struct magazine *m = &heap->magazines[class];
         m->base = ++entry; /* base[-1] is written to, and never read for its value */
         m->cap_max = cap_max(class);
-        m->live_shift = sizeclass_table[class].live_shift;
-        m->live = arena.live[m->live_shift];
+        m->live = arena.live[sizeclass_table[class].live_shift];
         atomic_put(&m->top, entry, relaxed);
         m->cap = first_cap(m, class);
         restore(m);
         entry += m->cap_max;
     }
+    heap->arena_last = arena.last;
+    heap->arena_bytes = arena.bytes;
+    heap->class_map = arena.class_map;
     heap->drain_ms = heap->armed_ms = os_clock_ms();
     do {
         if (number >= HEAPS_MAX)
             return NULL;
     } while (!atomic_cas(&heaps_used, &number, number + 1, relaxed, relaxed));
     heap->number = number;
+    atomic_put(&heap->owner, os_thread_token(), relaxed);
     atomic_put(&heaps[number], heap, release); /* pairs with heap_by_number */
     return heap;
 }
@@ -118,6 +122,7 @@ struct heap *heap_acquire(void) {
             if (bitset_claim(orphans, i)) {
                 struct heap *heap = heap_by_number((uint32_t)i);
                 atomic_sub(&orphan_count, 1, relaxed);
+                atomic_put(&heap->owner, os_thread_token(), relaxed);
                 atomic_put(&heap->state, HEAP_OWNED, relaxed);
                 counter_add(&heap->stats.adoptions, 1);
                 return heap;
@@ -128,6 +133,7 @@ struct heap *heap_acquire(void) {
 }
 
 static void make_orphan(struct heap *heap) {
+    atomic_put(&heap->owner, 0, relaxed);
     atomic_put(&heap->state, HEAP_ORPHAN, relaxed);
     atomic_add(&orphan_count, 1, relaxed);
     bitset_give(orphans, heap->number);
@@ -155,26 +161,29 @@ struct heap *heap_borrow(void) {
     return entered ? heap : heap_borrow();
 }
 
-bool heap_after_fork(struct heap *mine) {
-    bool whole = true;
+/* Its lock is held by a thread that is not there. */
+static void lose(struct heap *heap) {
+    if (atomic_get(&heap->state, relaxed) == HEAP_ORPHAN && bitset_claim(orphans, heap->number))
+        atomic_sub(&orphan_count, 1, relaxed);
+    atomic_put(&heap->state, HEAP_LOST, release);
+}
+
+void heap_after_fork(uintptr_t forker) {
     for (uint32_t i = 0; i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);
-        if (heap == NULL || atomic_get(&heap->state, relaxed) != HEAP_OWNED)
+        if (heap == NULL || atomic_get(&heap->state, relaxed) == HEAP_LOST)
             continue;
-        if (heap == mine) {
-            uintptr_t holder = atomic_get(&heap->lock, relaxed);
-            whole = holder == 0 || holder == os_thread_token();
-            if (!whole) /* another thread was tidying up in it */
-                atomic_put(&heap->state, HEAP_LOST, relaxed);
-        } else if (heap_try_enter(heap)) { /* whole: its thread was outside every slow path */
+        uintptr_t holder = atomic_get(&heap->lock, relaxed);
+        bool mine = atomic_get(&heap->owner, relaxed) == forker;
+        if (holder != 0 && holder != forker)
+            lose(heap);
+        else if (holder == 0 && !mine && atomic_get(&heap->state, relaxed) == HEAP_OWNED &&
+                 heap_try_enter(heap)) { /* whole: its thread was outside every slow path */
             heap_drain(heap, true);
             heap_leave(heap);
             make_orphan(heap);
-        } else {
-            atomic_put(&heap->state, HEAP_LOST, relaxed);
         }
     }
-    return whole;
 }
 
 /* ---- the lock ---- */
@@ -191,10 +200,22 @@ bool heap_enter(struct heap *heap) {
         uintptr_t holder = 0;
         if (likely(atomic_cas(&heap->lock, &holder, token, acquire, relaxed)))
             return true;
-        if (holder == token)
+        if (holder == token || atomic_get(&heap->state, relaxed) == HEAP_LOST)
             return false;
         os_backoff(attempt);
     }
+}
+
+bool heap_enter_own(struct heap *heap) {
+    if (!heap_enter(heap))
+        return false;
+    heap_mine = &heap_gone;
+    return true;
+}
+
+void heap_leave_own(struct heap *heap) {
+    heap_leave(heap);
+    heap_mine = heap;
 }
 
 void heap_leave(struct heap *heap) { atomic_put(&heap->lock, 0, release); }
@@ -309,8 +330,8 @@ static HKM_COLD void send_directly(struct heap *heap, unsigned class, void *bloc
     struct slot *slot = slot_of_block(class, block);
     for (bool done = false; !done;) {
         struct heap *owner = atomic_get(&slot->owner, relaxed);
-        if (atomic_get(&owner->state, relaxed) == HEAP_LOST || !heap_enter(owner))
-            break;
+        if (!heap_enter(owner))
+            break; /* lost */
         if (atomic_get(&slot->owner, relaxed) == owner) {
             put_home(owner, slot, block);
             done = true;
@@ -320,20 +341,19 @@ static HKM_COLD void send_directly(struct heap *heap, unsigned class, void *bloc
     (void)heap_enter(heap);
 }
 
-/* Sends blocks of other heaps' runs home, owner by owner. */
-static HKM_NOINLINE void send_away(struct heap *heap, unsigned class, void **blocks,
-                                   unsigned count) {
+/* Sends blocks of other heaps' runs home, owner by owner; returns how many are left. */
+static HKM_NOINLINE unsigned send_away(struct heap *heap, unsigned class, void **blocks,
+                                       unsigned count) {
     while (count > 0) {
         struct heap *owner = atomic_get(&slot_of_block(class, blocks[0])->owner, relaxed);
         struct packet *packet = NULL;
         unsigned rest = 0;
         for (unsigned i = 0; i < count; i++) {
-            if (atomic_get(&slot_of_block(class, blocks[i])->owner, relaxed) != owner) {
+            bool theirs = atomic_get(&slot_of_block(class, blocks[i])->owner, relaxed) == owner;
+            if (theirs && packet == NULL)
+                packet = packet_take();
+            if (!theirs || packet == NULL) {
                 blocks[rest++] = blocks[i];
-                continue;
-            }
-            if (packet == NULL && (packet = packet_take()) == NULL) {
-                send_directly(heap, class, blocks[i]);
                 continue;
             }
             packet->class = class;
@@ -345,11 +365,14 @@ static HKM_NOINLINE void send_away(struct heap *heap, unsigned class, void **blo
         }
         if (packet != NULL)
             deliver(heap, owner, packet);
+        if (rest == count)
+            break;
         count = rest;
     }
+    return count;
 }
 
-void heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count) {
+unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count) {
     unsigned away = 0;
     for (unsigned i = 0; i < count; i++) {
         if (i + 8 < count)
@@ -361,8 +384,7 @@ void heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned c
         else
             blocks[away++] = block;
     }
-    if (away > 0)
-        send_away(heap, class, blocks, away);
+    return away == 0 ? 0 : send_away(heap, class, blocks, away);
 }
 
 /* Moves blocks of the stash to out[]; they may be of anybody's runs, which a magazine may hold. */
@@ -390,8 +412,10 @@ static void collect_class(struct heap *heap, unsigned class) {
     empty_inbox(heap, class);
     while (bin->stash != NULL) {
         struct packet *packet = bin->stash;
+        packet->count = heap_send_home(heap, class, packet->blocks, packet->count);
+        if (packet->count > 0)
+            return; /* no memory for packets now: they wait here */
         bin->stash = atomic_get(&packet->next, relaxed);
-        heap_send_home(heap, class, packet->blocks, packet->count);
         packet_give(packet);
     }
 }
@@ -504,7 +528,8 @@ void *heap_fill(struct heap *heap, unsigned class) {
 static void flush(struct heap *heap, struct magazine *m, unsigned class, unsigned count) {
     settle(m);
     unsigned stay = held(m) - count;
-    heap_send_home(heap, class, m->base, count);
+    for (unsigned left = heap_send_home(heap, class, m->base, count); left > 0; left--)
+        send_directly(heap, class, m->base[left - 1]);
     memmove(m->base, m->base + count, stay * sizeof(void *));
     lift(m, m->base + stay);
 }
@@ -543,7 +568,8 @@ void heap_free_borrowed(unsigned class, void *block) {
     struct heap *heap = heap_borrow();
     if (heap == NULL)
         return; /* no memory for a single heap: then no block was ever handed out either */
-    heap_send_home(heap, class, &block, 1);
+    if (heap_send_home(heap, class, &block, 1) > 0)
+        send_directly(heap, class, block);
     heap_leave(heap);
 }
 

@@ -40,12 +40,11 @@ struct magazine {
     ATOMIC(void **) top; /* atomic, because statistics look at it */
     void **floor;
     void **limit;
-    uintptr_t live;      /* live byte of p: live + (p >> live_shift) */
-    uint32_t live_shift;
-    uint32_t trips;      /* slow paths since the last drain */
+    uintptr_t live; /* live byte of p: live + (p >> (live & 63)) */
     void **base;
     uint32_t cap;
     uint32_t cap_max;
+    uint32_t trips; /* slow paths since the last drain */
 };
 _Static_assert(sizeof(struct magazine) == 64, "a magazine is one cache line");
 _Static_assert(sizeof(struct magazine) == 1 << MAGAZINE_SHIFT, "the class map holds its offset");
@@ -71,7 +70,13 @@ struct heap_stats {
 struct heap {
     struct magazine magazines[CLASS_MAP_VALUES]; /* at offset 0: the class map holds offsets */
 
+    /* Copies of the arena's, on a line that the fast path has anyway; 0 in heap_none. */
+    uintptr_t arena_last;
+    size_t arena_bytes;
+    class_entry *class_map;
+
     _Alignas(64) ATOMIC(uintptr_t) lock; /* 0, or the holder's thread token */
+    ATOMIC(uintptr_t) owner;             /* thread token of its thread, while it has one */
     ATOMIC(uint8_t) state;
     uint32_t number;
     uint32_t drain_ms; /* owner: last drain */
@@ -84,7 +89,8 @@ struct heap {
     ATOMIC(struct packet *) inbox[CLASS_COUNT];
 };
 
-extern struct heap heap_none;
+extern struct heap heap_none; /* before a thread has a heap */
+extern struct heap heap_gone; /* after its end, and inside its slow paths */
 extern __thread struct heap *heap_mine __attribute__((tls_model("initial-exec")));
 
 /* Every heap record there is, by number; records are never freed. */
@@ -101,13 +107,17 @@ void heap_abandon(struct heap *heap);
 struct heap *heap_borrow(void);
 /* Gives a live run's block back without a heap of one's own. */
 void heap_free_borrowed(unsigned class, void *block);
-/* In a forked child: every heap but `mine` has lost its thread. False when `mine` is lost as well,
- * because another thread held its lock. */
-bool heap_after_fork(struct heap *mine);
+/* In a forked child: every heap but the one of the thread that forked has lost its thread. */
+void heap_after_fork(uintptr_t forker);
 
-/* Waits for the lock; false when the calling thread holds it already (a signal handler). */
+/* Waits for the lock; false when the calling thread holds it already (a signal handler), or when the
+ * heap is lost. */
 bool heap_enter(struct heap *heap);
 bool heap_try_enter(struct heap *heap);
+/* heap_enter for the calling thread's own heap. Until heap_leave_own a signal handler of the thread
+ * sees no heap of its own, and does not touch magazines that are being worked on. */
+bool heap_enter_own(struct heap *heap);
+void heap_leave_own(struct heap *heap);
 void heap_leave(struct heap *heap);
 
 /* ---- with the lock held ---- */
@@ -119,8 +129,9 @@ void *heap_fill(struct heap *heap, unsigned class);
 void heap_flush(struct heap *heap, unsigned class, void *block);
 /* One block past the magazines, for a thread that has no heap of its own; NULL likewise. */
 void *heap_take_one(struct heap *heap, unsigned class);
-/* Puts cached blocks of a class where they belong: own runs' bitmaps, or the owners' inboxes. */
-void heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count);
+/* Puts cached blocks of a class where they belong: own runs' bitmaps, or the owners' inboxes. Returns
+ * how many are left, moved to the front of blocks[], because there is no memory for packets. */
+unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count);
 /* Inboxes and stashes go to the bitmaps, kept EMPTY runs to the pool. */
 void heap_collect(struct heap *heap);
 /* heap_collect, after emptying magazines that were idle since the last drain, or all of them. */

@@ -9,8 +9,6 @@
 #include "core/stats.h"
 #include "core/superslab.h"
 
-struct heap heap_gone;
-
 enum { BEFORE, STARTING, READY };
 static ATOMIC(uint32_t) phase;
 static ATOMIC(uintptr_t) starter;
@@ -19,48 +17,32 @@ static bool thread_end_known;
 
 /* ---- fork ---- */
 
-enum { FORK_CHILD = 0, FORK_CHECKING, FORK_SEEN }; /* 0 is what the kernel leaves in the child */
-static ATOMIC(uint32_t) *_Atomic fork_word;
-static ATOMIC(uint32_t) fork_guarded;
+/* Set in a child by the thread that forked; cleared by whichever thread of it comes first to a slow
+ * path, while others wait. */
+enum { FORK_NONE, FORK_CHILD, FORK_CHECKING };
+static ATOMIC(uint32_t) fork_word;
+static ATOMIC(uintptr_t) forker;
 
-static HKM_COLD void after_fork(ATOMIC(uint32_t) *word) {
+static HKM_COLD void after_fork(void) {
     uint32_t state = FORK_CHILD;
-    if (atomic_cas(word, &state, FORK_CHECKING, acquire, acquire)) {
-        if (!heap_after_fork(heap_mine))
-            heap_mine = &heap_none;
-        atomic_put(word, FORK_SEEN, release);
+    if (atomic_cas(&fork_word, &state, FORK_CHECKING, acquire, acquire)) {
+        heap_after_fork(atomic_get(&forker, relaxed));
+        atomic_put(&fork_word, FORK_NONE, release);
         return;
     }
-    for (unsigned attempt = 0; atomic_get(word, acquire) == FORK_CHECKING; attempt++)
+    for (unsigned attempt = 0; atomic_get(&fork_word, acquire) == FORK_CHECKING; attempt++)
         os_backoff(attempt);
 }
 
+/* Runs in the child's one thread. Touches nothing else: most children call exec at once. */
 static void fork_child(void) {
-    ATOMIC(uint32_t) *word = atomic_get(&fork_word, acquire);
-    if (word != NULL)
-        atomic_put(word, FORK_CHILD, relaxed);
-}
-
-/* From the second heap on there is something to lose. */
-static HKM_COLD void guard_fork(void) {
-    if (atomic_swap(&fork_guarded, 1, relaxed) != 0)
-        return;
-    size_t page = os_page_bytes();
-    char *memory = arena_take_metadata(2 * page);
-    if (memory == NULL)
-        return;
-    memory = (char *)round_up((uintptr_t)memory, page);
-    ATOMIC(uint32_t) *word = (ATOMIC(uint32_t) *)(void *)memory;
-    if (os_wipe_on_fork(memory, page) != 0)
-        (void)pthread_atfork(NULL, NULL, fork_child);
-    atomic_put(word, FORK_SEEN, relaxed);
-    atomic_put(&fork_word, word, release);
+    atomic_put(&forker, os_thread_token(), relaxed);
+    atomic_put(&fork_word, FORK_CHILD, release);
 }
 
 static void check_fork(void) {
-    ATOMIC(uint32_t) *word = atomic_get(&fork_word, acquire);
-    if (word != NULL && unlikely(atomic_get(word, acquire) != FORK_SEEN))
-        after_fork(word);
+    if (unlikely(atomic_get(&fork_word, acquire) != FORK_NONE))
+        after_fork();
 }
 
 /* ---- threads ---- */
@@ -73,8 +55,6 @@ static HKM_COLD struct heap *attach(void) {
     if (heap == NULL)
         return NULL;
     heap_mine = heap;
-    if (heap->number > 0)
-        guard_fork();
     if (thread_end_known)
         (void)pthread_setspecific(thread_end, heap); /* may allocate: from the heap just set */
     return heap;
@@ -83,7 +63,7 @@ static HKM_COLD struct heap *attach(void) {
 static bool is_heap(const struct heap *heap) { return heap != &heap_none && heap != &heap_gone; }
 
 struct heap *life_heap_if_any(void) {
-    check_fork(); /* may take heap_mine away */
+    check_fork();
     return is_heap(heap_mine) ? heap_mine : NULL;
 }
 
@@ -133,6 +113,7 @@ static bool start(void) {
         return false;
     if (options.prewarm > 0)
         prewarm();
+    (void)pthread_atfork(NULL, NULL, fork_child);
     thread_end_known = pthread_key_create(&thread_end, on_thread_end) == 0;
     if (options.crash_report != 0)
         report_install();

@@ -4,21 +4,21 @@
  *             the heaps whose threads it does not have.
  *
  *     heap_mine: &heap_none  --first slow path-->  a heap  --thread's end-->  &heap_gone
+ *                                                 (&heap_gone inside each slow path, too)
  *
  *     After its end a thread (other key destructors, libc's own clean-up) borrows a heap for each
  *     operation. So does a signal handler that interrupts its own thread inside a slow path.
  *
- * Fork        there is no fork handler and no lock to take: a page that the kernel wipes in the child
- *             (MADV_WIPEONFORK) says on the child's first slow path that it is one. The snapshot that
- *             fork takes is one moment for all threads, so a heap whose lock is free is whole; one
- *             whose lock is held is given up (HEAP_LOST). Everything shared is lock-free.
+ * Fork        nothing is locked before a fork, so there is no order of locks to get wrong. The handler
+ *             in the child notes which thread forked; the child's first slow path does the rest. The
+ *             snapshot that fork takes is one moment for all threads, so a heap whose lock is free is
+ *             whole; one whose lock another thread held is given up (HEAP_LOST), and its thread, if
+ *             that is the one that forked, borrows from then on. Everything shared is lock-free.
  */
 #ifndef HKM_CORE_LIFE_H
 #define HKM_CORE_LIFE_H
 
 #include "core/heap.h"
-
-extern struct heap heap_gone;
 
 /* Makes the process ready; false when there is no memory for the arena (it is tried again). */
 bool life_ready(void);

@@ -12,7 +12,7 @@ const bool slot_legal[SLOT_STATES][SLOT_STATES] = {
     [SLOT_UNUSED] = {[SLOT_ACTIVE] = true, [SLOT_LARGE] = true},
     [SLOT_ACTIVE] = {[SLOT_EMPTY] = true},
     [SLOT_EMPTY] = {[SLOT_ACTIVE] = true, [SLOT_UNUSED] = true},
-    [SLOT_LARGE] = {[SLOT_CACHED] = true, [SLOT_UNUSED] = true},
+    [SLOT_LARGE] = {[SLOT_CACHED] = true},
     [SLOT_CACHED] = {[SLOT_LARGE] = true, [SLOT_UNUSED] = true},
 };
 

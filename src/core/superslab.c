@@ -95,9 +95,10 @@ static int adopt(uint32_t first, size_t count) {
             atomic_sub(&idle_dirty_slots, bits_count(dirty), relaxed);
         }
     }
-    raise_top((uint32_t)(first + count));
     int error = commit(first, count);
-    if (error != 0) {
+    if (error == 0) {
+        raise_top((uint32_t)(first + count)); /* now their records can be read */
+    } else {
         for (size_t i = first; i < first + count; i++) {
             if (bitset_test(committed, i)) /* the others never were: their records may not exist */
                 superslab_release((uint32_t)(i * SUPERSLAB_SLOTS), SUPERSLAB_SLOTS, os_clock_ms());
@@ -253,12 +254,12 @@ static void release_in(uint32_t superslab, uint32_t mask, uint32_t now_ms) {
     uint32_t before = atomic_or(&ss->unused, mask, acq_rel);
     hkm_require((before & mask) == 0, "U3 slot released twice", ss);
     uint32_t full = ~UINT32_C(0);
-    if ((before | mask) != full) {
-        if (!bitset_test(superslab_open, superslab))
-            bitset_give(superslab_open, superslab);
-    } else if (atomic_cas(&ss->unused, &full, 0, acq_rel, relaxed)) {
+    if ((before | mask) == full && atomic_cas(&ss->unused, &full, 0, acq_rel, relaxed)) {
         (void)bitset_claim(superslab_open, superslab);
         make_available(superslab, ss);
+    } else if (!bitset_test(superslab_open, superslab)) {
+        bitset_give(superslab_open, superslab);
+        close_if_full(superslab); /* others may have claimed all of it meanwhile */
     }
 }
 

@@ -33,8 +33,6 @@ int os_renew(void *start, size_t bytes);
 int os_move(void *from, void *to, size_t bytes);
 /* Asks for huge pages in a range of whole SuperSlabs. */
 int os_huge(void *start, size_t bytes);
-/* A page that reads as zeros in a child after fork, whatever was written to it before. */
-int os_wipe_on_fork(void *page, size_t bytes);
 
 /* Milliseconds of a coarse monotonic clock. No system call. */
 uint32_t os_clock_ms(void);

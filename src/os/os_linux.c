@@ -15,9 +15,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef MADV_WIPEONFORK
-#define MADV_WIPEONFORK 18
-#endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
@@ -101,12 +98,6 @@ int os_huge(void *start, size_t bytes) {
     int saved = errno;
     count(OS_MADVISE);
     return outcome(madvise(start, bytes, MADV_HUGEPAGE) != 0, saved);
-}
-
-int os_wipe_on_fork(void *page, size_t bytes) {
-    int saved = errno;
-    count(OS_MADVISE);
-    return outcome(madvise(page, bytes, MADV_WIPEONFORK) != 0, saved);
 }
 
 uint32_t os_clock_ms(void) {

@@ -1,0 +1,312 @@
+/* test_heap.c -- fill, flush and drain; blocks between heaps; orphans, adoption, lost heaps. */
+#include "unit/unit.inc"
+
+#include "core/heap.h"
+#include "core/options.h"
+#include "core/pool.h"
+
+static void *blocks[40000];
+
+static void start_arena(size_t bytes) { check(arena_init(bytes) == 0); }
+
+static struct heap *new_heap(void) {
+    struct heap *heap = heap_acquire();
+    check(heap != NULL && heap_by_number(heap->number) == heap);
+    return heap;
+}
+static void *fill(struct heap *heap, unsigned class) {
+    check(heap_enter(heap));
+    void *block = heap_fill(heap, class);
+    heap_leave(heap);
+    return block;
+}
+static void flush(struct heap *heap, unsigned class, void *block) {
+    check(heap_enter(heap));
+    heap_flush(heap, class, block);
+    heap_leave(heap);
+}
+static void send_home(struct heap *heap, unsigned class, void **out, unsigned count) {
+    check(heap_enter(heap));
+    heap_send_home(heap, class, out, count);
+    heap_leave(heap);
+}
+static void drain(struct heap *heap, bool all) {
+    check(heap_enter(heap));
+    heap_drain(heap, all);
+    heap_leave(heap);
+}
+static uint64_t stage(struct heap *heap, unsigned i) {
+    return atomic_get(&heap->stats.slots_stage[i], relaxed);
+}
+static size_t held(const struct magazine *m) {
+    return (size_t)(atomic_get(&m->top, relaxed) - m->base);
+}
+static size_t packets_hold(struct packet *packet) {
+    size_t count = 0;
+    for (; packet != NULL; packet = atomic_get(&packet->next, relaxed))
+        count += packet->count;
+    return count;
+}
+
+/* H1..H3 and S1..S4 of one class of a heap; blocks that are cached or waiting there. */
+static size_t check_heap_class(struct heap *heap, unsigned class) {
+    const struct magazine *m = &heap->magazines[class];
+    const struct bin *bin = &heap->bins[class];
+    check(held(m) <= m->cap && m->cap <= m->cap_max, "H1 class %u", class);
+    uint32_t prev = 0;
+    for (uint32_t s = bin->head; s != 0; prev = s, s = slot_at(s)->next) {
+        check(slot_state(s) == SLOT_ACTIVE && slot_at(s)->class == class, "S2 class %u", class);
+        check(atomic_get(&slot_at(s)->owner, relaxed) == heap && slot_at(s)->prev == prev, "H2");
+        check(slot_free(slot_at(s)) > 0 && slot_free(slot_at(s)) < slot_at(s)->capacity + 1u, "S2");
+    }
+    check(bin->tail == prev, "the list's end");
+    if (bin->empty != 0)
+        check(slot_state(bin->empty) == SLOT_EMPTY &&
+                  slot_free(slot_at(bin->empty)) == slot_at(bin->empty)->capacity, "H3 S3");
+    return held(m) + packets_hold(bin->stash) +
+           packets_hold(atomic_get(&heap->inbox[class], relaxed));
+}
+
+/* Every block of the class is in a bitmap, in a cache or with the program: the last is returned. */
+static size_t live_blocks(unsigned class) {
+    size_t out = 0;
+    size_t cached = 0;
+    for (uint32_t s = 1; s < superslab_top() * SUPERSLAB_SLOTS;) {
+        uint32_t step = 1;
+        if (arena_class_of_slot(s) == class) {
+            const struct slot *slot = slot_at(s);
+            unsigned bits = 0;
+            for (unsigned w = 0; w < slot_words(slot); w++)
+                bits += bits_count(slot->bits[w]);
+            check(bits == slot_free(slot), "S1 slot %u", s);
+            out += slot->capacity - bits;
+            step = sizeclass_table[class].run_slots;
+        }
+        s += step;
+    }
+    for (uint32_t i = 0; i < heap_count(); i++)
+        cached += check_heap_class(heap_by_number(i), class);
+    check(out >= cached, "class %u: %zu out of bitmaps, %zu cached", class, out, cached);
+    return out - cached;
+}
+
+/* ---- one heap ---- */
+
+Test(heap, every_class_fills_flushes_and_drains_without_losing_a_block) {
+    start_arena(GIB(1));
+    struct heap *heap = new_heap();
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        unsigned count = 2 * sizeclass_table[class].capacity + 3;
+        size_t bytes = sizeclass_bytes(class);
+        count = unit_is_slow() && count > 300 ? 300 : count;
+        for (unsigned i = 0; i < count; i++) {
+            blocks[i] = fill(heap, class);
+            check(blocks[i] != NULL && (uintptr_t)blocks[i] % 16 == 0);
+            *(unsigned *)blocks[i] = i;
+            memset((char *)blocks[i] + bytes - 8, (int)(i & 127), 8);
+        }
+        check(live_blocks(class) == count, "class %u", class);
+        for (unsigned i = 0; i < count; i++)
+            check(*(unsigned *)blocks[i] == i && ((char *)blocks[i])[bytes - 1] == (char)(i & 127),
+                  "class %u: block %u overlaps another", class, i);
+        for (unsigned i = 0; i < count; i++)
+            flush(heap, class, blocks[i]);
+        check(live_blocks(class) == 0, "class %u", class);
+        drain(heap, true);
+        check(held(&heap->magazines[class]) == 0 && heap->bins[class].head == 0);
+        check(heap->bins[class].empty == 0, "collect gives the kept run away");
+    }
+    pool_decay(os_clock_ms(), 0);
+    for (uint32_t s = 1; s < superslab_top() * SUPERSLAB_SLOTS; s++)
+        check(arena_class_of_slot(s) == 0, "slot %u", s);
+}
+
+Test(heap, a_random_mix_of_fills_and_flushes_keeps_every_block_accounted_for) {
+    start_arena(MIB(256));
+    struct heap *heap = new_heap();
+    uint64_t state = unit_seed();
+    const unsigned classes[] = {1, 2, 17, 40, 70, 96};
+    for (unsigned c = 0; c < 6; c++) {
+        unsigned class = classes[c];
+        size_t live = 0;
+        size_t most = KIB(4096) / sizeclass_bytes(class) + 20;
+        most = most > 3000 ? 3000 : most;
+        for (size_t step = 0; step < unit_repeats(20000, 1500); step++) {
+            bool up = unit_below(&state, 100) < (step / 2000 % 2 == 0 ? 60u : 40u);
+            if (up && live < most) {
+                blocks[live++] = fill(heap, class);
+            } else if (live > 0) {
+                size_t k = unit_below(&state, live);
+                flush(heap, class, blocks[k]);
+                blocks[k] = blocks[--live];
+            }
+            if (step % 1000 == 0) {
+                check(live_blocks(class) == live, "class %u step %zu", class, step);
+                drain(heap, step % 2000 == 0);
+                check(live_blocks(class) == live, "class %u step %zu", class, step);
+            }
+        }
+    }
+}
+
+Test(heap, a_kept_EMPTY_run_is_stage_0_and_the_second_goes_to_the_pool) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    unsigned class = 96; /* 4 blocks a run */
+    unsigned run = sizeclass_table[class].capacity;
+    check(heap_enter(heap));
+    for (unsigned i = 0; i < 2 * run; i++)
+        blocks[i] = heap_take_one(heap, class);
+    uint64_t before = stage(heap, 1) + stage(heap, 2) + stage(heap, 3);
+    heap_send_home(heap, class, blocks, 2 * run);
+    uint32_t kept = heap->bins[class].empty;
+    check(kept != 0 && slot_state(kept) == SLOT_EMPTY && heap->bins[class].head == 0);
+    check(atomic_get(&slot_of_block(class, blocks[2 * run - 1])->owner, relaxed) == NULL, "P1");
+    check(heap_take_one(heap, class) != NULL && stage(heap, 0) == 1);
+    check(heap->bins[class].empty == 0 && slot_state(kept) == SLOT_ACTIVE);
+    check(stage(heap, 1) + stage(heap, 2) + stage(heap, 3) == before);
+    for (unsigned i = 0; i < run; i++)
+        check(heap_take_one(heap, class) != NULL);
+    check(stage(heap, 1) == 1, "the second was in the pool");
+    heap_leave(heap);
+}
+
+Test(heap, caps_grow_with_use_to_their_maximum_and_shrink_when_idle) {
+    start_arena(MIB(256));
+    struct heap *heap = new_heap();
+    for (unsigned class = 1; class < CLASS_COUNT; class += 5) {
+        struct magazine *m = &heap->magazines[class];
+        uint32_t first = m->cap;
+        check(first >= 2 && m->cap_max <= options.fast_cap && heap->cap_bytes == 0);
+        for (unsigned i = 0; i < 12; i++) {
+            uint32_t before = m->cap;
+            (void)fill(heap, class);
+            check(m->cap >= before);
+            atomic_put(&m->top, m->base, relaxed); /* as if the program had taken them */
+        }
+        check(m->cap == m->cap_max, "class %u: %u of %u", class, m->cap, m->cap_max);
+        check(heap->cap_bytes == (m->cap - first) * sizeclass_bytes(class));
+        drain(heap, false);
+        check(m->cap == m->cap_max && m->trips == 0, "it was in use");
+        drain(heap, false);
+        check(m->cap == first && m->limit == m->base + m->cap && heap->cap_bytes == 0);
+    }
+}
+
+Test(heap, an_idle_magazine_loses_half_at_each_drain) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    struct magazine *m = &heap->magazines[2];
+    (void)fill(heap, 2);
+    m->trips = 0;
+    for (size_t have = held(m); have > 0; have = held(m)) {
+        drain(heap, false);
+        check(held(m) == have - (have + 1) / 2, "of %zu", have);
+    }
+    check(live_blocks(2) == 1);
+}
+
+Test(heap, fast_cap_and_fill_batch_bound_a_magazine) {
+    options.fast_cap = 12;
+    options.fill_batch = 3;
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        check(heap->magazines[class].cap_max <= 12 && heap->magazines[class].cap_max >= 2);
+        check(fill(heap, class) != NULL && held(&heap->magazines[class]) <= 2, "class %u", class);
+    }
+}
+
+/* ---- two heaps ---- */
+
+Test(heap, remote_frees_arrive_as_packets_and_are_handed_out_again) {
+    start_arena(MIB(256));
+    struct heap *home = new_heap();
+    struct heap *away = new_heap();
+    for (unsigned class = 1; class < CLASS_COUNT; class += 19) {
+        unsigned count = 3 * PACKET_BLOCKS + 5;
+        check(heap_enter(home));
+        for (unsigned i = 0; i < count; i++)
+            blocks[i] = heap_take_one(home, class);
+        heap_leave(home);
+        bool helped = count * sizeclass_bytes(class) > MIB(1);
+        uint64_t frees = atomic_get(&away->stats.remote_frees, relaxed);
+        uint64_t packets = atomic_get(&away->stats.remote_packets, relaxed);
+        send_home(away, class, blocks, count);
+        check(atomic_get(&away->stats.remote_frees, relaxed) == frees + count);
+        check(atomic_get(&away->stats.remote_packets, relaxed) == packets + 4);
+        check(live_blocks(class) == 0, "class %u", class);
+        size_t waiting = packets_hold(atomic_get(&home->inbox[class], relaxed));
+        check(atomic_get(&home->inbox_bytes, relaxed) == waiting * sizeclass_bytes(class));
+        check(helped ? waiting < count : waiting == count, "class %u: %zu", class, waiting);
+        if (!helped) {
+            uint64_t runs = stage(home, 0) + stage(home, 1) + stage(home, 2) + stage(home, 3);
+            check(fill(home, class) != NULL && live_blocks(class) == 1);
+            check(stage(home, 0) + stage(home, 1) + stage(home, 2) + stage(home, 3) == runs);
+            check(atomic_get(&home->inbox[class], relaxed) == NULL, "into the stash");
+            check(atomic_get(&home->inbox_bytes, relaxed) == 0);
+        }
+        drain(home, true);
+        check(live_blocks(class) == (helped ? 0u : 1u) && heap_enter(home));
+        check(home->bins[class].stash == NULL);
+        heap_leave(home);
+    }
+}
+
+Test(heap, blocks_of_several_owners_are_sent_to_each_of_them) {
+    start_arena(MIB(256));
+    struct heap *heaps[4];
+    for (int h = 0; h < 4; h++)
+        heaps[h] = new_heap();
+    for (unsigned i = 0; i < 400; i++) {
+        struct heap *heap = heaps[i * 7 % 4];
+        check(heap_enter(heap));
+        blocks[i] = heap_take_one(heap, 9);
+        heap_leave(heap);
+    }
+    send_home(heaps[0], 9, blocks, 400);
+    check(live_blocks(9) == 0);
+    check(atomic_get(&heaps[0]->stats.remote_frees, relaxed) == 300);
+    for (int h = 1; h < 4; h++)
+        check(packets_hold(atomic_get(&heaps[h]->inbox[9], relaxed)) == 100);
+    for (int h = 0; h < 4; h++)
+        drain(heaps[h], true);
+    check(live_blocks(9) == 0);
+    for (int h = 0; h < 4; h++)
+        check(heaps[h]->bins[9].head == 0, "every run is EMPTY");
+}
+
+Test(heap, an_inbox_is_emptied_by_the_sender_only_when_its_owner_is_not_inside) {
+    start_arena(MIB(256));
+    struct heap *home = new_heap();
+    struct heap *away = new_heap();
+    unsigned count = (unsigned)(MIB(1) / KIB(64)) + 4; /* more than an inbox may hold */
+    unsigned class = sizeclass_of(KIB(64));
+    check(heap_enter(home));
+    for (unsigned i = 0; i < count; i++)
+        blocks[i] = heap_take_one(home, class);
+    send_home(away, class, blocks, count - 1);
+    check(packets_hold(atomic_get(&home->inbox[class], relaxed)) == count - 1, "it was inside");
+    heap_leave(home);
+    send_home(away, class, blocks + count - 1, 1);
+    check(packets_hold(atomic_get(&home->inbox[class], relaxed)) == 0);
+    check(live_blocks(class) == 0);
+}
+
+Test(heap, without_a_packet_a_remote_free_goes_straight_into_the_bitmap) {
+    start_arena(MIB(64));
+    struct heap *home = new_heap();
+    struct heap *away = new_heap();
+    check(heap_enter(home));
+    for (unsigned i = 0; i < 100; i++)
+        blocks[i] = heap_take_one(home, 9);
+    heap_leave(home);
+    while (arena_take_metadata(64) != NULL) {
+    }
+    send_home(away, 9, blocks, 99);
+    check(live_blocks(9) == 1 && atomic_get(&home->inbox[9], relaxed) == NULL);
+    check(slot_free(slot_of_block(9, blocks[0])) ==
+          slot_of_block(9, blocks[0])->capacity - 1u);
+    send_home(away, 9, blocks + 99, 1);
+    check(live_blocks(9) == 0 && home->bins[9].empty != 0);
+}

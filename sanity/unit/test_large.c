@@ -1,0 +1,387 @@
+/* test_large.c -- L1..L3: the big cache, resizing in place both ways, moving, alignment, threads. */
+#include "unit/unit.inc"
+
+#include "core/large.h"
+#include "core/options.h"
+
+static void start_arena(size_t bytes) { check(arena_init(bytes) == 0); }
+
+static bool last_clean, last_cached;
+
+static void *try_alloc(size_t bytes, size_t alignment) {
+    return large_alloc(bytes, alignment, &last_clean, &last_cached);
+}
+
+/* L1 and L2. */
+static void check_run(const void *block, size_t bytes) {
+    uint32_t first = arena_slot_of(block);
+    size_t count = slot_head(first)->run_slots;
+    check(arena_slot_start(first) == block && slot_state(first) == SLOT_LARGE);
+    check(large_bytes_of(first) >= bytes && large_bytes_of(first) % os_page_bytes() == 0, "L2");
+    check(large_bytes_of(first) <= count * SLOT_BYTES, "L2");
+    for (uint32_t s = first; s < first + count; s++) {
+        check(arena_class_of_slot(s) == (s == first ? CLASS_LARGE_HEAD : CLASS_LARGE_TAIL), "L1");
+        check((atomic_get(&superslab_at(s / 32)->unused, relaxed) >> s % 32 & 1) == 0);
+        check(!bitset_test(superslab_avail, s / 32));
+    }
+}
+
+static uint32_t alloc(size_t bytes) {
+    void *block = try_alloc(bytes, SLOT_BYTES);
+    check(block != NULL, "%zu bytes", bytes);
+    check_run(block, bytes);
+    return arena_slot_of(block);
+}
+static bool is_unused(uint32_t s) {
+    return bitset_test(superslab_avail, s / 32) ||
+           (atomic_get(&superslab_at(s / 32)->unused, relaxed) >> s % 32 & 1) != 0;
+}
+/* The slots are free, forgotten, and if they claim to be clean they are (U2). */
+static size_t check_free(uint32_t first, size_t count) {
+    size_t clean = 0;
+    for (uint32_t s = first; s < first + count; s++) {
+        check(is_unused(s) && arena_class_of_slot(s) == 0, "slot %u", s);
+        if ((atomic_get(&superslab_at(s / 32)->dirty, relaxed) >> s % 32 & 1) != 0)
+            continue;
+        clean++;
+        for (size_t at = 0; at < SLOT_BYTES; at += 256)
+            check(arena_slot_start(s)[at] == 0, "U2 slot %u", s);
+    }
+    return clean;
+}
+static void stamp(uint32_t slot, size_t bytes, unsigned char value) {
+    memset(arena_slot_start(slot), value, bytes);
+}
+static bool has_stamp(uint32_t slot, size_t bytes, unsigned char value) {
+    const unsigned char *p = (unsigned char *)arena_slot_start(slot);
+    for (size_t i = 0; i < bytes; i += i + 64 < bytes ? 61 : 1)
+        if (p[i] != value)
+            return false;
+    return true;
+}
+
+Test(large, a_new_block_reads_as_zeros_when_it_says_so) {
+    start_arena(MIB(256));
+    for (size_t bytes = 1; bytes < MIB(20); bytes = bytes * 2 + 12345) {
+        uint32_t slot = alloc(bytes);
+        check(last_clean && !last_cached && has_stamp(slot, bytes, 0));
+        stamp(slot, bytes, 0x31);
+        check(large_free(slot));
+        large_decay(os_clock_ms(), 0);
+        check(check_free(slot, (bytes + SLOT_BYTES - 1) / SLOT_BYTES) == 0);
+        slot = alloc(bytes);
+        check(!last_clean || has_stamp(slot, bytes, 0), "%zu", bytes);
+        check(large_free(slot));
+        large_decay(os_clock_ms(), 0);
+        (void)superslab_purge(os_clock_ms(), 0);
+    }
+}
+
+Test(large, blocks_are_counted_and_a_second_free_is_refused) {
+    start_arena(MIB(256));
+    check(large_blocks() == 0 && large_bytes() == 0);
+    uint32_t a = alloc(300000);
+    uint32_t b = alloc(MIB(5));
+    check(large_blocks() == 2 && large_bytes() == large_bytes_of(a) + MIB(5));
+    check(large_free(a) && !large_free(a));
+    check(large_blocks() == 1 && large_bytes() == MIB(5));
+    large_decay(os_clock_ms(), 0);
+    check(!large_free(a) && large_blocks() == 1, "UNUSED by now");
+    check(large_free(b) && large_blocks() == 0 && large_bytes() == 0);
+    check(!large_free(b));
+}
+
+Test(large, the_big_cache_returns_the_run_with_its_contents) {
+    start_arena(MIB(256));
+    uint32_t slot = alloc(MIB(1));
+    stamp(slot, MIB(1), 0x42);
+    check(large_free(slot) && large_cached_bytes() == MIB(1));
+    check(slot_state(slot) == SLOT_CACHED && arena_class_of_slot(slot) == CLASS_LARGE_HEAD);
+    check(alloc(MIB(1) - 5000) == slot && last_cached && !last_clean);
+    check(has_stamp(slot, MIB(1) - 8192, 0x42) && large_cached_bytes() == 0);
+    check(large_bytes_of(slot) == MIB(1) - 4096 || os_page_bytes() != 4096);
+}
+
+Test(large, a_cached_run_serves_only_what_wastes_at_most_a_quarter_and_fits) {
+    start_arena(MIB(256));
+    for (size_t want = 5; want <= 24; want++) {
+        large_decay(os_clock_ms(), 0);
+        uint32_t slot = alloc(20 * SLOT_BYTES);
+        check(large_free(slot));
+        bool fits = want <= 20 && want + want / 4 >= 20;
+        uint32_t other = alloc(want * SLOT_BYTES);
+        check(last_cached == fits, "%zu slots of 20", want);
+        check(large_cached_bytes() == 0, "what did not fit serves in pieces");
+        check(large_free(other));
+    }
+}
+
+Test(large, the_smallest_cached_run_that_fits_is_taken) {
+    start_arena(MIB(256));
+    uint32_t slots[4];
+    const size_t counts[] = {24, 21, 20, 22};
+    for (int i = 0; i < 4; i++)
+        slots[i] = alloc(counts[i] * SLOT_BYTES);
+    for (int i = 0; i < 4; i++)
+        check(large_free(slots[i]));
+    check(alloc(20 * SLOT_BYTES) == slots[2] && last_cached);
+    check(alloc(20 * SLOT_BYTES) == slots[1] && last_cached);
+    check(alloc(20 * SLOT_BYTES) == slots[3] && last_cached);
+    check(alloc(20 * SLOT_BYTES) == slots[0] && last_cached);
+}
+
+Test(large, a_cached_run_of_too_weak_an_alignment_is_not_taken) {
+    start_arena(MIB(256));
+    uint32_t slot = alloc(8 * SLOT_BYTES);
+    while ((uintptr_t)arena_slot_start(slot) % MIB(1) == 0)
+        slot = alloc(8 * SLOT_BYTES);
+    check(large_free(slot));
+    void *block = try_alloc(8 * SLOT_BYTES, MIB(1));
+    check(block != NULL && !last_cached && (uintptr_t)block % MIB(1) == 0);
+}
+
+Test(large, the_cache_is_bounded_in_bytes_and_in_entries) {
+    static uint32_t slots[100];
+    options.big_cache_mib = 8;
+    start_arena(GIB(1));
+    for (int i = 0; i < 20; i++)
+        slots[i] = alloc(MIB(1));
+    for (int i = 0; i < 20; i++) {
+        check(large_free(slots[i]));
+        check(large_cached_bytes() <= MIB(8) && large_cached_bytes() >= MIB(i < 8 ? (size_t)i : 7));
+    }
+    check(slot_state(slots[19]) == SLOT_CACHED, "the last one stays");
+    uint32_t huge = alloc(MIB(3));
+    check(large_free(huge) && slot_state(huge) == SLOT_UNUSED, "more than a quarter of the cache");
+    options.big_cache_mib = 256;
+    large_decay(os_clock_ms(), 0);
+    for (int i = 0; i < 100; i++)
+        slots[i] = alloc(5 * SLOT_BYTES);
+    for (int i = 0; i < 100; i++)
+        check(large_free(slots[i]));
+    size_t cached = 0;
+    for (int i = 0; i < 100; i++) {
+        cached += slot_state(slots[i]) == SLOT_CACHED;
+        check(slot_state(slots[i]) == SLOT_CACHED || check_free(slots[i], 5) == 0);
+    }
+    check(cached == 64 && large_cached_bytes() == 64 * 5 * SLOT_BYTES, "%zu", cached);
+}
+
+Test(large, without_a_cache_a_free_returns_the_slots_at_once) {
+    options.big_cache_mib = 0;
+    start_arena(MIB(64));
+    uint32_t slot = alloc(MIB(1));
+    check(large_free(slot) && large_cached_bytes() == 0);
+    (void)check_free(slot, 16);
+}
+
+Test(large, decay_retires_what_is_old_enough) {
+    start_arena(MIB(64));
+    uint32_t slot = alloc(MIB(1));
+    uint32_t now = os_clock_ms();
+    check(large_free(slot));
+    large_decay(now + 900, 1000);
+    check(slot_state(slot) == SLOT_CACHED);
+    large_decay(now + 2000, 1000);
+    check(slot_state(slot) == SLOT_UNUSED && large_cached_bytes() == 0);
+    (void)check_free(slot, 16);
+}
+
+Test(large, blocks_are_aligned_up_to_64_MiB) {
+    start_arena(GIB(1));
+    for (size_t alignment = SLOT_BYTES; alignment <= MIB(64); alignment *= 2)
+        for (size_t bytes = 1; bytes <= MIB(8); bytes = bytes * 16 + 7) {
+            char *block = try_alloc(bytes, alignment);
+            check(block != NULL && (uintptr_t)block % alignment == 0, "%zu", alignment);
+            check_run(block, bytes);
+            block[0] = block[bytes - 1] = 1;
+            check(large_free(arena_slot_of(block)));
+        }
+}
+
+Test(large, what_can_never_fit_gives_NULL_and_loses_nothing) {
+    start_arena(MIB(64));
+    check(try_alloc(MIB(64), SLOT_BYTES) == NULL && try_alloc(PTRDIFF_MAX, SLOT_BYTES) == NULL);
+    check(try_alloc(1, MIB(128)) == NULL && try_alloc(1, (size_t)1 << 62) == NULL);
+    check(large_blocks() == 0 && large_bytes() == 0);
+    uint32_t slot = alloc(MIB(62));
+    check(try_alloc(MIB(2), SLOT_BYTES) == NULL && large_blocks() == 1);
+    check(!large_resize(slot, MIB(64)) && large_move(slot, MIB(63)) == NULL);
+    check(!large_resize(slot, PTRDIFF_MAX) && large_move(slot, PTRDIFF_MAX) == NULL);
+    check_run(arena_slot_start(slot), MIB(62));
+    check(large_bytes() == MIB(62) && large_free(slot));
+    large_decay(os_clock_ms(), 0);
+    check(alloc(MIB(62)) == slot);
+}
+
+Test(large, a_run_is_found_from_any_address_in_it) {
+    start_arena(MIB(64));
+    (void)alloc(MIB(1));
+    uint32_t slot = alloc(MIB(7));
+    (void)alloc(MIB(1));
+    for (size_t at = 0; at < MIB(7); at += 4095)
+        check(large_run_of(arena_slot_start(slot) + at) == slot, "at %zu", at);
+}
+
+/* ---- resize ---- */
+
+Test(large, a_block_grows_in_place_over_any_number_of_slots_and_shrinks_again) {
+    start_arena(MIB(256));
+    const size_t sizes[] = {KIB(300), KIB(310), MIB(1), MIB(2), MIB(2) + 1, MIB(9), MIB(31),
+                            KIB(64),  MIB(40),  MIB(3), KIB(1), MIB(2)};
+    uint32_t slot = alloc(KIB(300));
+    while (slot < SUPERSLAB_SLOTS) /* SuperSlab 0 has a guard */
+        slot = alloc(KIB(300));
+    size_t others = large_bytes() - large_bytes_of(slot);
+    stamp(slot, 1000, 0x77);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        size_t had = slot_head(slot)->run_slots;
+        check(large_resize(slot, sizes[i]), "to %zu", sizes[i]);
+        check_run(arena_slot_start(slot), sizes[i]);
+        size_t has = slot_head(slot)->run_slots;
+        check(has == (sizes[i] + SLOT_BYTES - 1) / SLOT_BYTES && has_stamp(slot, 1000, 0x77));
+        arena_slot_start(slot)[sizes[i] - 1] = 0x77;
+        if (has < had)
+            (void)check_free(slot + (uint32_t)has, had - has);
+        check(large_bytes() == others + large_bytes_of(slot));
+    }
+    check(large_free(slot));
+}
+
+Test(large, a_block_does_not_grow_into_what_is_taken) {
+    start_arena(MIB(64));
+    uint32_t a = alloc(MIB(1));
+    uint32_t b = alloc(MIB(1));
+    while (b != a + 16) {
+        a = b;
+        b = alloc(MIB(1));
+    }
+    size_t bytes = large_bytes();
+    for (size_t more = 1; more < MIB(8); more = more * 2 + 4096)
+        check(!large_resize(a, MIB(1) + more));
+    check_run(arena_slot_start(a), MIB(1));
+    check(slot_head(a)->run_slots == 16 && large_bytes() == bytes);
+    check(large_free(b));
+    large_decay(os_clock_ms(), 0);
+    check(large_resize(a, MIB(2)));
+    check_run(arena_slot_start(a), MIB(2));
+}
+
+Test(large, growth_that_fails_at_the_next_superslab_gives_the_slots_before_it_back) {
+    start_arena(MIB(64));
+    uint32_t a = alloc(MIB(2) - SLOT_BYTES * 4); /* 28 slots of one SuperSlab */
+    while (a % 32 != 0)
+        a = alloc(MIB(2) - SLOT_BYTES * 4);
+    check( superslab_take_at(a / 32 + 1, 1) == 0);
+    check(!large_resize(a, MIB(3)));
+    check(slot_head(a)->run_slots == 28);
+    (void)check_free(a + 28, 4);
+    check(large_resize(a, MIB(2)));
+}
+
+Test(large, a_move_keeps_the_contents_and_frees_the_old_slots) {
+    start_arena(GIB(1));
+    for (size_t bytes = KIB(300); bytes < MIB(40); bytes = bytes * 2 + 54321) {
+        uint32_t slot = alloc(bytes);
+        size_t usable = large_bytes_of(slot);
+        size_t count = slot_head(slot)->run_slots;
+        stamp(slot, usable, 0x19);
+        uint64_t calls = os_call_count(OS_MREMAP);
+        void *block = large_move(slot, bytes * 2);
+        check(block != NULL && os_call_count(OS_MREMAP) == calls + 1);
+        uint32_t to = arena_slot_of(block);
+        check_run(block, bytes * 2);
+        check(to != slot && has_stamp(to, usable, 0x19) && slot_state(slot) == SLOT_UNUSED);
+        size_t clean = check_free(slot, count);
+        check(!slot_head(to)->moved || usable != count * SLOT_BYTES || clean == count,
+              "moved pages are gone");
+        check(large_blocks() == 1 && large_bytes() == large_bytes_of(to));
+        stamp(to, bytes * 2, 0x20);
+        block = large_move(to, bytes * 3);
+        check(block != NULL && has_stamp(arena_slot_of(block), bytes * 2, 0x20), "again");
+        (void)check_free(to, (bytes * 2 + SLOT_BYTES - 1) / SLOT_BYTES);
+        check(large_free(arena_slot_of(block)));
+        large_decay(os_clock_ms(), 0);
+        check(large_blocks() == 0);
+    }
+}
+
+Test(large, a_moved_block_that_shrinks_or_dies_leaves_slots_that_read_as_zeros) {
+    start_arena(MIB(256));
+    uint32_t slot = alloc(MIB(4));
+    stamp(slot, MIB(4), 0x66);
+    uint32_t to = arena_slot_of(large_move(slot, MIB(8)));
+    bool moved = slot_head(to)->moved != 0;
+    stamp(to, MIB(8), 0x67);
+    check(large_resize(to, MIB(1)) && has_stamp(to, MIB(1), 0x67));
+    size_t clean = check_free(to + 16, 112);
+    check(!moved || clean == 112, "%zu", clean);
+    check(large_free(to));
+    large_decay(os_clock_ms(), 0);
+    clean = check_free(to, 16);
+    check(!moved || clean == 16, "%zu", clean);
+}
+
+/* ---- threads ---- */
+
+static size_t mix(unsigned number, void *shared) {
+    (void)shared;
+    struct {
+        uint32_t slot;
+        size_t bytes;
+        unsigned char value;
+    } held[6] = {{0, 0, 0}};
+    uint64_t state = unit_seed() + number;
+    size_t wrong = 0;
+    for (size_t step = unit_repeats(1500, 100); step > 0; step--) {
+        size_t h = unit_below(&state, 6);
+        size_t bytes = KIB(200) + unit_below(&state, step % 8 == 0 ? MIB(5) : KIB(400));
+        unsigned action = (unsigned)unit_below(&state, 3);
+        if (held[h].slot != 0) {
+            uint32_t slot = held[h].slot;
+            size_t keep = bytes < held[h].bytes ? bytes : held[h].bytes;
+            wrong += !has_stamp(slot, held[h].bytes, held[h].value);
+            if (action > 0) {
+                if (!large_resize(slot, bytes)) {
+                    void *to = bytes > held[h].bytes && action == 2 ? large_move(slot, bytes) : NULL;
+                    slot = to == NULL ? slot : arena_slot_of(to);
+                    bytes = to == NULL ? held[h].bytes : bytes;
+                }
+                wrong += !has_stamp(slot, keep < bytes ? keep : bytes, held[h].value);
+            } else {
+                wrong += !large_free(slot);
+                held[h].slot = 0;
+                continue;
+            }
+            held[h].slot = slot;
+        } else {
+            bool clean, cached;
+            void *block = large_alloc(bytes, SLOT_BYTES, &clean, &cached);
+            if (block == NULL)
+                continue;
+            held[h].slot = arena_slot_of(block);
+            wrong += clean && !has_stamp(held[h].slot, bytes, 0);
+        }
+        held[h].bytes = bytes;
+        held[h].value = (unsigned char)(1 + number * 60 + step % 60);
+        memset(arena_slot_start(held[h].slot), held[h].value, bytes);
+        if (step % 100 == 0)
+            (void)superslab_purge(os_clock_ms(), 0);
+    }
+    for (size_t h = 0; h < 6; h++)
+        wrong += held[h].slot != 0 && !large_free(held[h].slot);
+    return wrong;
+}
+
+Test(large, four_threads_never_see_each_others_bytes_and_lose_no_slot) {
+    start_arena(MIB(512));
+    check(unit_run_threads(4, mix, NULL) == 0);
+    check(large_blocks() == 0 && large_bytes() == 0);
+    large_decay(os_clock_ms(), 0);
+    check(large_cached_bytes() == 0);
+    (void)superslab_purge(os_clock_ms(), 0);
+    for (uint32_t i = 1; i < superslab_top(); i++) {
+        check(bitset_test(superslab_avail, i), "SuperSlab %u", i);
+        (void)check_free(i * 32, 32);
+    }
+}
