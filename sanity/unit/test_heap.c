@@ -27,7 +27,7 @@ static void flush(struct heap *heap, unsigned class, void *block) {
 }
 static void send_home(struct heap *heap, unsigned class, void **out, unsigned count) {
     check(heap_enter(heap));
-    heap_send_home(heap, class, out, count);
+    check(heap_send_home(heap, class, out, count) == 0);
     heap_leave(heap);
 }
 static void drain(struct heap *heap, bool all) {
@@ -158,7 +158,7 @@ Test(heap, a_kept_EMPTY_run_is_stage_0_and_the_second_goes_to_the_pool) {
     for (unsigned i = 0; i < 2 * run; i++)
         blocks[i] = heap_take_one(heap, class);
     uint64_t before = stage(heap, 1) + stage(heap, 2) + stage(heap, 3);
-    heap_send_home(heap, class, blocks, 2 * run);
+    check(heap_send_home(heap, class, blocks, 2 * run) == 0);
     uint32_t kept = heap->bins[class].empty;
     check(kept != 0 && slot_state(kept) == SLOT_EMPTY && heap->bins[class].head == 0);
     check(atomic_get(&slot_of_block(class, blocks[2 * run - 1])->owner, relaxed) == NULL, "P1");
@@ -293,20 +293,43 @@ Test(heap, an_inbox_is_emptied_by_the_sender_only_when_its_owner_is_not_inside) 
     check(live_blocks(class) == 0);
 }
 
-Test(heap, without_a_packet_a_remote_free_goes_straight_into_the_bitmap) {
-    start_arena(MIB(64));
-    struct heap *home = new_heap();
-    struct heap *away = new_heap();
+/* Two heaps, a hundred blocks of the first, and no memory for a packet. */
+static void use_metadata_up(struct heap *home) {
     check(heap_enter(home));
     for (unsigned i = 0; i < 100; i++)
         blocks[i] = heap_take_one(home, 9);
     heap_leave(home);
     while (arena_take_metadata(64) != NULL) {
     }
-    send_home(away, 9, blocks, 99);
+}
+
+Test(heap, without_a_packet_the_blocks_that_could_not_be_sent_are_returned) {
+    start_arena(MIB(64));
+    struct heap *home = new_heap();
+    struct heap *away = new_heap();
+    use_metadata_up(home);
+    check(heap_enter(away));
+    blocks[100] = heap_take_one(away, 9);
+    check(heap_send_home(away, 9, blocks, 101) == 100, "all but its own");
+    heap_leave(away);
+    check(live_blocks(9) == 100 && atomic_get(&home->inbox[9], relaxed) == NULL);
+    for (unsigned i = 0; i < 100; i++) {
+        check(slot_of_block(9, blocks[i]) != slot_of_block(9, blocks[100]));
+        for (unsigned k = 0; k < i; k++)
+            check(blocks[k] != blocks[i]);
+    }
+}
+
+Test(heap, without_a_packet_a_remote_free_goes_straight_into_the_bitmap) {
+    start_arena(MIB(64));
+    struct heap *home = new_heap();
+    struct heap *away = new_heap();
+    use_metadata_up(home);
+    for (unsigned i = 0; i < 99; i++)
+        flush(away, 9, blocks[i]);
+    drain(away, true);
     check(live_blocks(9) == 1 && atomic_get(&home->inbox[9], relaxed) == NULL);
-    check(slot_free(slot_of_block(9, blocks[0])) ==
-          slot_of_block(9, blocks[0])->capacity - 1u);
-    send_home(away, 9, blocks + 99, 1);
+    check(slot_free(slot_of_block(9, blocks[0])) == slot_of_block(9, blocks[0])->capacity - 1u);
+    heap_free_borrowed(9, blocks[99]);
     check(live_blocks(9) == 0 && home->bins[9].empty != 0);
 }

@@ -55,7 +55,7 @@ Test(heap_life, a_heap_that_runs_dry_inherits_an_orphans_runs_before_it_asks_the
     void *block = heap_fill(heap, 9);
     check(slot_of_block(9, block) == slot && atomic_get(&slot->owner, relaxed) == heap);
     check(orphan->bins[9].head == 0 && runs_from_pool(heap) == before);
-    heap_send_home(heap, 9, blocks, 10);
+    check(heap_send_home(heap, 9, blocks, 10) == 0);
     check(atomic_get(&heap->stats.remote_frees, relaxed) == 0, "they are its own now");
     heap_leave(heap);
 }
@@ -72,7 +72,7 @@ Test(heap_life, packets_in_an_orphans_inbox_are_inherited_too) {
     heap_leave(orphan);
     heap_abandon(orphan);
     check(heap_enter(heap));
-    heap_send_home(heap, 40, blocks, run / 2);
+    check(heap_send_home(heap, 40, blocks, run / 2) == 0);
     check(atomic_get(&orphan->inbox[40], relaxed) != NULL);
     uint64_t before = runs_from_pool(heap);
     void *block = heap_take_one(heap, 40);
@@ -117,19 +117,26 @@ Test(heap_life, a_block_freed_with_a_borrowed_heap_reaches_its_owner) {
     check(slot_free(slot_of_block(9, blocks[1])) == before + 2, "with the owner's own lock");
 }
 
+/* As if another thread had it; tokens are addresses, so that these are nobody's. */
+static void make_others(struct heap *heap, unsigned thread, bool inside) {
+    atomic_put(&heap->owner, os_thread_token() + thread, relaxed);
+    atomic_put(&heap->lock, inside ? os_thread_token() + thread : 0, relaxed);
+}
+
 Test(heap_life, after_a_fork_whole_heaps_are_orphans_and_those_inside_are_lost) {
     start_arena(MIB(64));
     struct heap *mine = new_heap();
     struct heap *whole = new_heap();
     struct heap *inside = new_heap();
     take(whole, 9, 1);
-    check(heap_enter(inside));
-    check(heap_after_fork(mine));
+    make_others(whole, 1, false);
+    make_others(inside, 2, true);
+    heap_after_fork(os_thread_token());
     check(atomic_get(&mine->state, relaxed) == HEAP_OWNED);
     check(atomic_get(&whole->state, relaxed) == HEAP_ORPHAN && heap_orphans() == 1);
     check(atomic_get(&inside->state, relaxed) == HEAP_LOST);
     check(slot_free(slot_of_block(9, blocks[0])) == slot_of_block(9, blocks[0])->capacity - 1u);
-    check(heap_enter(mine) && heap_enter(whole));
+    check(heap_enter(mine) && heap_enter(whole) && !heap_enter(inside));
     struct heap *borrowed = heap_borrow();
     check(borrowed != NULL && borrowed != inside, "a lost heap is not lent");
     heap_leave(borrowed);
@@ -138,13 +145,27 @@ Test(heap_life, after_a_fork_whole_heaps_are_orphans_and_those_inside_are_lost) 
     check(heap_acquire() != inside && heap_acquire() != inside && heap_acquire() != inside);
 }
 
-Test(heap_life, a_forked_threads_own_heap_is_lost_when_another_thread_was_inside) {
+Test(heap_life, an_orphan_that_a_thread_was_inside_is_lost_and_no_orphan_any_more) {
+    start_arena(MIB(64));
+    (void)new_heap();
+    struct heap *orphan = new_heap();
+    heap_abandon(orphan);
+    make_others(orphan, 3, true);
+    heap_after_fork(os_thread_token());
+    check(atomic_get(&orphan->state, relaxed) == HEAP_LOST && heap_orphans() == 0);
+    check(heap_acquire() != orphan);
+}
+
+Test(heap_life, the_forking_threads_own_heap_is_lost_only_when_another_thread_was_inside) {
     start_arena(MIB(64));
     struct heap *mine = new_heap();
-    check(heap_after_fork(mine) && heap_enter(mine) && heap_after_fork(mine), "its own lock");
+    heap_after_fork(os_thread_token());
+    check(atomic_get(&mine->state, relaxed) == HEAP_OWNED && heap_enter(mine));
+    heap_after_fork(os_thread_token()); /* forked from a signal handler */
+    check(atomic_get(&mine->state, relaxed) == HEAP_OWNED && !heap_try_enter(mine));
     atomic_put(&mine->lock, os_thread_token() + 1, relaxed);
-    check(!heap_after_fork(mine) && atomic_get(&mine->state, relaxed) == HEAP_LOST);
-    check(heap_acquire() != mine);
+    heap_after_fork(os_thread_token());
+    check(atomic_get(&mine->state, relaxed) == HEAP_LOST && heap_acquire() != mine);
 }
 
 Test(heap_life, blocks_of_a_lost_heap_can_still_be_freed) {
@@ -152,11 +173,22 @@ Test(heap_life, blocks_of_a_lost_heap_can_still_be_freed) {
     struct heap *mine = new_heap();
     struct heap *lost = new_heap();
     take(lost, 9, 200);
-    check(heap_enter(lost));
-    check(heap_after_fork(mine) && heap_enter(mine));
-    heap_send_home(mine, 9, blocks, 200);
+    make_others(lost, 1, true);
+    heap_after_fork(os_thread_token());
+    check(heap_enter(mine) && heap_send_home(mine, 9, blocks, 200) == 0);
     heap_leave(mine);
     check(atomic_get(&mine->stats.remote_frees, relaxed) == 200);
+}
+
+Test(heap_life, inside_its_own_slow_path_a_thread_has_no_heap_for_its_signal_handlers) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    heap_mine = heap;
+    check(heap_enter_own(heap) && heap_mine == &heap_gone && !heap_enter_own(heap));
+    check(heap_mine == &heap_gone);
+    heap_leave_own(heap);
+    check(heap_mine == heap && heap_try_enter(heap));
+    heap_leave(heap);
 }
 
 Test(heap_life, without_memory_for_a_heap_acquire_gives_NULL_and_an_orphan_helps) {
@@ -216,7 +248,7 @@ Test(heap_life, four_threads_that_exchange_blocks_and_change_heaps_lose_none) {
     for (int i = 0; i < 256; i++) {
         void *block = atomic_get(&mailbox[i], relaxed);
         if (block != NULL)
-            heap_send_home(heap, 9, &block, 1);
+            check(heap_send_home(heap, 9, &block, 1) == 0);
     }
     heap_leave(heap);
     for (int round = 0; round < 2; round++)

@@ -99,20 +99,6 @@ Test(os, a_move_takes_the_contents_along_and_leaves_zeros) {
     start[0] = 1; /* still committed */
 }
 
-Test(os, a_guarded_page_reads_as_zeros_in_a_forked_child_only) {
-    char *start = os_reserve(2 * page());
-    check(os_commit(start, 2 * page()) == 0);
-    if (os_wipe_on_fork(start, page()) != 0)
-        return; /* the caller falls back on pthread_atfork */
-    start[10] = 7;
-    start[page() + 10] = 7;
-    pid_t child = fork();
-    if (child == 0)
-        _exit(start[10] == 0 && start[page() + 10] == 7 ? 0 : 1);
-    int status;
-    check(waitpid(child, &status, 0) == child && status == 0 && start[10] == 7);
-}
-
 Test(os, peek_copies_what_is_there_and_refuses_what_is_not) {
     char *start = os_reserve(4 * page());
     char copy[64] = "before";
@@ -212,12 +198,11 @@ Test(os, calls_are_counted_by_kind) {
     (void)os_commit(start, MIB(4));
     (void)os_purge(start, page());
     (void)os_huge(start, MIB(2));
-    (void)os_wipe_on_fork(start, page());
     (void)os_renew(start, page());
     (void)os_move(start, start + MIB(2), page());
     os_unreserve(start, MIB(4));
     const uint64_t made[OS_CALLS] = {[OS_MMAP] = 2,    [OS_MUNMAP] = 1, [OS_MPROTECT] = 1,
-                                     [OS_MADVISE] = 3, [OS_MREMAP] = 1};
+                                     [OS_MADVISE] = 2, [OS_MREMAP] = 1};
     for (int i = 0; i < OS_CALLS; i++)
         check(os_call_count((enum os_call)i) == before[i] + made[i], "kind %d", i);
 }

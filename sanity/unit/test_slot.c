@@ -20,7 +20,7 @@ static void start_arena(void) {
 static const enum slot_state arrows[][2] = {
     {SLOT_UNUSED, SLOT_ACTIVE}, {SLOT_ACTIVE, SLOT_EMPTY},  {SLOT_EMPTY, SLOT_ACTIVE},
     {SLOT_EMPTY, SLOT_UNUSED},  {SLOT_UNUSED, SLOT_LARGE},  {SLOT_LARGE, SLOT_CACHED},
-    {SLOT_CACHED, SLOT_LARGE},  {SLOT_CACHED, SLOT_UNUSED}, {SLOT_LARGE, SLOT_UNUSED},
+    {SLOT_CACHED, SLOT_LARGE},  {SLOT_CACHED, SLOT_UNUSED},
 };
 
 Test(slot, the_table_of_transitions_is_the_diagram) {
@@ -58,7 +58,8 @@ static size_t race_for_the_state(unsigned number, void *shared) {
     for (int i = 0; i < 2000; i++) {
         if (slot_change(HELD * 32, SLOT_UNUSED, SLOT_LARGE)) {
             atomic_add(won, 1, relaxed);
-            if (!slot_change(HELD * 32, SLOT_LARGE, SLOT_UNUSED))
+            if (!slot_change(HELD * 32, SLOT_LARGE, SLOT_CACHED) ||
+                !slot_change(HELD * 32, SLOT_CACHED, SLOT_UNUSED))
                 return 1;
         }
     }

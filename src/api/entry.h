@@ -18,7 +18,7 @@ HKM_INLINE void *entry_malloc(size_t bytes) {
         m = front_magazine((size_t)sizeclass_of_medium(bytes) << MAGAZINE_SHIFT);
     else
         return alloc_slow(bytes);
-    return front_has(m) ? front_pop(m) : alloc_slow(bytes);
+    FRONT_POP_OR(m, return alloc_slow(bytes));
 }
 
 HKM_INLINE void entry_free(void *block) {

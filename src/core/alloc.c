@@ -49,7 +49,7 @@ static void *alloc_class(unsigned class) {
         if (block == NULL)
             return alloc_out_of_memory();
     }
-    atomic_put(arena_live_byte(class, block), arena_live_mark(block), relaxed);
+    *arena_live_byte(class, block) = arena_live_mark(block);
     decay_tick(heap);
     return block;
 }
@@ -85,7 +85,7 @@ static void *alloc_any(size_t bytes) {
     if (bytes > SMALL_BYTES_MAX)
         return alloc_slow(bytes);
     struct magazine *m = front_magazine((size_t)sizeclass_of(bytes) << MAGAZINE_SHIFT);
-    return front_has(m) ? front_pop(m) : alloc_slow(bytes);
+    FRONT_POP_OR(m, return alloc_slow(bytes));
 }
 
 void *alloc_zeroed(size_t bytes) {
@@ -103,7 +103,7 @@ void *alloc_aligned(size_t alignment, size_t bytes) {
     unsigned class = sizeclass_of_aligned(bytes, alignment);
     if (class != 0) {
         struct magazine *m = front_magazine((size_t)class << MAGAZINE_SHIFT);
-        return front_has(m) ? front_pop(m) : alloc_class(class);
+        FRONT_POP_OR(m, return alloc_class(class));
     }
     bool clean;
     return alloc_large(bytes, alignment < SLOT_BYTES ? SLOT_BYTES : alignment, &clean);
@@ -124,8 +124,7 @@ static unsigned live_class(const void *pointer) {
     if (class == 0)
         return 0;
     if (class < CLASS_COUNT) {
-        live_byte *live = arena_live_byte(class, pointer);
-        return atomic_get(live, relaxed) == arena_live_mark(pointer) ? class : 0;
+        return *arena_live_byte(class, pointer) == arena_live_mark(pointer) ? class : 0;
     }
     uint32_t slot = arena_slot_of(pointer);
     return class == CLASS_LARGE_HEAD && arena_slot_start(slot) == pointer &&
@@ -170,7 +169,7 @@ bool alloc_owns(const void *pointer) {
 /* ---- free ---- */
 
 static void free_small(unsigned class, void *block) {
-    atomic_put(arena_live_byte(class, block), 0, relaxed);
+    *arena_live_byte(class, block) = 0;
     struct heap *heap = life_heap();
     if (heap != NULL && heap_enter_own(heap)) {
         heap_flush(heap, class, block);

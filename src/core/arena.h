@@ -36,7 +36,9 @@
 struct slot;
 struct superslab;
 
-typedef ATOMIC(uint8_t) live_byte;
+/* Plain bytes: only the holder of a block touches its byte, in a program without errors, and what
+ * hands the block to another thread hands the byte over too. */
+typedef uint8_t live_byte;
 typedef ATOMIC(uint16_t) class_entry;
 
 struct arena {

@@ -20,19 +20,20 @@ HKM_INLINE live_byte *front_live_byte(const struct magazine *m, const void *bloc
     return (live_byte *)(live + ((uintptr_t)block >> (live & 63)));
 }
 
-/* Whether a block is there to be popped; if not, the slow path must be taken. */
-HKM_INLINE bool front_has(const struct magazine *m) {
-    return likely(atomic_get(&m->top, relaxed) > m->floor);
-}
+/* Returns a block, now live, from the function it stands in, or does `otherwise`: takes the slow path.
+ * A macro, because the caller of a function that may return NULL has to ask a second time. */
+#define FRONT_POP_OR(m, otherwise)                                                                \
+    void **top = atomic_get(&(m)->top, relaxed);                                                  \
+    if (unlikely(top <= (m)->floor))                                                              \
+        otherwise;                                                                                \
+    return front_pop_at((m), top)
 
-/* A block of the magazine's class, now live. */
-HKM_INLINE void *front_pop(struct magazine *m) {
-    void **top = atomic_get(&m->top, relaxed);
+HKM_INLINE void *front_pop_at(struct magazine *m, void **top) {
     void *block = atomic_get(&m->hot, relaxed);
     void *next = top[-2];
     atomic_put(&m->top, top - 1, relaxed);
     atomic_put(&m->hot, next, release);
-    atomic_put(front_live_byte(m, block), arena_live_mark(block), relaxed);
+    *front_live_byte(m, block) = arena_live_mark(block);
     return block;
 }
 
@@ -49,9 +50,9 @@ HKM_INLINE bool front_push(void *block) {
     if (unlikely(top >= m->limit))
         return false;
     live_byte *live = front_live_byte(m, block);
-    if (unlikely(atomic_get(live, relaxed) != arena_live_mark(block)))
+    if (unlikely(*live != arena_live_mark(block)))
         return false;
-    atomic_put(live, 0, relaxed);
+    *live = 0;
     top[-1] = atomic_get(&m->hot, relaxed);
     atomic_put(&m->hot, block, relaxed);
     atomic_put(&m->top, top + 1, release);

@@ -60,7 +60,7 @@ static void describe_small(struct text *line, unsigned class, const char *pointe
         return;
     }
     const char *block = slot->start + index * bytes;
-    bool live = atomic_get(arena_live_byte(class, block), relaxed) == arena_live_mark(block);
+    bool live = *arena_live_byte(class, block) == arena_live_mark(block);
     *dead = pointer == block && !live;
     if (*dead) {
         text_add(line, "the block of ");
