@@ -47,29 +47,33 @@ extern "C" {
 void hkm_free(void *block) HKM_NOEXCEPT_;
 
 /* A block of at least `bytes` (0 gives a distinct block of the smallest class), aligned to 16.
- * NULL with errno ENOMEM when there is no memory or `bytes` exceeds PTRDIFF_MAX.  May enter the OS. */
-void *hkm_malloc(size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_DEALLOC_ HKM_ATTR_(alloc_size(1), warn_unused_result);
+ * NULL with errno ENOMEM when there is no memory or `bytes` exceeds PTRDIFF_MAX.  May enter the
+ * OS. */
+void *hkm_malloc(size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_DEALLOC_
+    HKM_ATTR_(alloc_size(1), warn_unused_result);
 
 /* hkm_malloc(count * bytes) filled with zeros; NULL with ENOMEM when the product overflows. */
 void *hkm_calloc(size_t count, size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_DEALLOC_
     HKM_ATTR_(alloc_size(1, 2), warn_unused_result);
 
-/* Resizes a block, keeping the first min(old, new) bytes; the block may move.  NULL `block` allocates;
- * zero `bytes` frees the block and returns NULL, as glibc does.  On failure NULL with errno ENOMEM, and
- * the block is left as it was.  Large blocks move by mremap, without copying. */
-void *hkm_realloc(void *block, size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_(alloc_size(2), warn_unused_result);
+/* Resizes a block, keeping the first min(old, new) bytes; the block may move.  NULL `block`
+ * allocates; zero `bytes` frees the block and returns NULL, as glibc does.  On failure NULL with
+ * errno ENOMEM, and the block is left as it was.  Large blocks move by mremap, without copying. */
+void *hkm_realloc(void *block, size_t bytes) HKM_NOEXCEPT_
+    HKM_ATTR_(alloc_size(2), warn_unused_result);
 
 /* hkm_realloc(block, count * bytes); NULL with ENOMEM when the product overflows. */
 void *hkm_reallocarray(void *block, size_t count, size_t bytes) HKM_NOEXCEPT_
     HKM_ATTR_(alloc_size(2, 3), warn_unused_result);
 
-/* A block aligned to `alignment`, a power of two; otherwise NULL with errno EINVAL.  `bytes` need not be
- * a multiple of the alignment. */
+/* A block aligned to `alignment`, a power of two; otherwise NULL with errno EINVAL.  `bytes` need
+ * not be a multiple of the alignment. */
 void *hkm_aligned_alloc(size_t alignment, size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_DEALLOC_
     HKM_ATTR_(alloc_size(2), alloc_align(1), warn_unused_result);
 
-/* Stores an aligned block in *out and returns 0; EINVAL when `alignment` is not a power of two times
- * sizeof(void *), ENOMEM when there is no memory; then *out is untouched.  Leaves errno as it was. */
+/* Stores an aligned block in *out and returns 0; EINVAL when `alignment` is not a power of two
+ * times sizeof(void *), ENOMEM when there is no memory; then *out is untouched.  Leaves errno as it
+ * was. */
 int hkm_posix_memalign(void **out, size_t alignment, size_t bytes) HKM_NOEXCEPT_
     HKM_ATTR_(nonnull(1), warn_unused_result);
 
@@ -79,11 +83,12 @@ void *hkm_memalign(size_t alignment, size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_DEALLO
     HKM_ATTR_(alloc_size(2), warn_unused_result);
 
 /* A page-aligned block; pvalloc also rounds the size up to whole pages. */
-void *hkm_valloc(size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_DEALLOC_ HKM_ATTR_(alloc_size(1), warn_unused_result);
+void *hkm_valloc(size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_DEALLOC_
+    HKM_ATTR_(alloc_size(1), warn_unused_result);
 void *hkm_pvalloc(size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_DEALLOC_ HKM_ATTR_(warn_unused_result);
 
-/* C23: frees a block whose requested size (and alignment) the caller still knows.  A size that the block
- * can not have been allocated with is reported as misuse. */
+/* C23: frees a block whose requested size (and alignment) the caller still knows.  A size that the
+ * block can not have been allocated with is reported as misuse. */
 void hkm_free_sized(void *block, size_t bytes) HKM_NOEXCEPT_;
 void hkm_free_aligned_sized(void *block, size_t alignment, size_t bytes) HKM_NOEXCEPT_;
 
@@ -96,8 +101,8 @@ size_t hkm_malloc_usable_size(const void *block) HKM_NOEXCEPT_;
  * Pure arithmetic. */
 size_t hkm_good_size(size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_(warn_unused_result);
 
-/* Makes the block at least `bytes` long without moving it, and returns it; NULL when that can not be
- * done, with the block and errno as they were.  May enter the OS (commit). */
+/* Makes the block at least `bytes` long without moving it, and returns it; NULL when that can not
+ * be done, with the block and errno as they were.  May enter the OS (commit). */
 void *hkm_expand(void *block, size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_(warn_unused_result);
 
 /* 1 when `pointer` lies inside a block that is live now (its start or its interior), else 0.  Any
@@ -110,7 +115,8 @@ int hkm_owns(const void *pointer) HKM_NOEXCEPT_ HKM_ATTR_(warn_unused_result);
  * once.  The result is the number of bytes returned.  Enters the OS. */
 size_t hkm_purge(void) HKM_NOEXCEPT_;
 
-/* glibc's: hkm_purge, keeping at least `pad` bytes of free memory; 1 when something was returned. */
+/* glibc's: hkm_purge, keeping at least `pad` bytes of free memory; 1 when something was
+ * returned. */
 int hkm_malloc_trim(size_t pad) HKM_NOEXCEPT_;
 
 /* ---- statistics ---- */
@@ -119,8 +125,9 @@ struct hkm_stats {
     size_t struct_bytes; /* in: sizeof(struct hkm_stats); out: the bytes that were filled */
 
     /* Cumulative counts since the process started. */
-    uint64_t slots_stage[4]; /* slots acquired from: own EMPTY, shared EMPTY, UNUSED claim, new SuperSlab */
-    uint64_t fills;          /* front-cache fills */
+    uint64_t slots_stage
+        [4];        /* slots acquired from: own EMPTY, shared EMPTY, UNUSED claim, new SuperSlab */
+    uint64_t fills; /* front-cache fills */
     uint64_t flushes;        /* front-cache flushes */
     uint64_t drains;         /* whole-heap drains */
     uint64_t remote_frees;   /* blocks sent home to another thread's heap */
@@ -152,8 +159,8 @@ struct hkm_stats {
     uint64_t calls_mmap, calls_munmap, calls_mprotect, calls_madvise, calls_mremap;
 };
 
-/* Fills *stats up to stats->struct_bytes (which the caller sets first) and returns 0; EINVAL when that
- * is too small to hold struct_bytes itself.  Exact when no other thread is allocating. */
+/* Fills *stats up to stats->struct_bytes (which the caller sets first) and returns 0; EINVAL when
+ * that is too small to hold struct_bytes itself.  Exact when no other thread is allocating. */
 int hkm_stats_get(struct hkm_stats *stats) HKM_NOEXCEPT_ HKM_ATTR_(nonnull(1));
 
 /* Writes the statistics to stderr. */

@@ -1,6 +1,6 @@
 /* override.c -- malloc and its family, in place of the C library's.
- * Purpose     everything that glibc's malloc exports, with glibc's semantics where standards leave a
- *             choice; libhkm.a is built without this file.
+ * Purpose     everything that glibc's malloc exports, with glibc's semantics where standards leave
+ *             a choice; libhkm.a is built without this file.
  */
 #include <inttypes.h>
 #include <limits.h>
@@ -30,7 +30,9 @@ HKM_PUBLIC void *aligned_alloc(size_t alignment, size_t bytes) {
 HKM_PUBLIC int posix_memalign(void **out, size_t alignment, size_t bytes) {
     return entry_posix_memalign(out, alignment, bytes);
 }
-HKM_PUBLIC void *memalign(size_t alignment, size_t bytes) { return entry_memalign(alignment, bytes); }
+HKM_PUBLIC void *memalign(size_t alignment, size_t bytes) {
+    return entry_memalign(alignment, bytes);
+}
 HKM_PUBLIC void *valloc(size_t bytes) { return alloc_aligned(os_page_bytes(), bytes); }
 HKM_PUBLIC void *pvalloc(size_t bytes) { return entry_pvalloc(bytes); }
 HKM_PUBLIC void free_sized(void *block, size_t bytes) { entry_free_sized(block, bytes); }

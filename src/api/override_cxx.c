@@ -1,9 +1,9 @@
 /* override_cxx.c -- C++'s operator new and delete, by their mangled names (Itanium ABI).
- * Purpose     plain, array, nothrow, sized and aligned, in all combinations. When memory is out, the
- *             throwing forms call the new-handler until there is none, then throw std::bad_alloc by
- *             libstdc++'s own functions, which are there whenever C++ code can call these; the
- *             library itself does not need libstdc++. Compiled with -fexceptions, so that the
- *             exception passes through.
+ * Purpose     plain, array, nothrow, sized and aligned, in all combinations. When memory is out,
+ *             the throwing forms call the new-handler until there is none, then throw
+ *             std::bad_alloc by libstdc++'s own functions, which are there whenever C++ code can
+ *             call these; the library itself does not need libstdc++. Compiled with -fexceptions,
+ *             so that the exception passes through.
  */
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 typedef void (*new_handler)(void);
 
 extern new_handler _ZSt15get_new_handlerv(void) __attribute__((weak)); /* std::get_new_handler() */
-extern void _ZSt17__throw_bad_allocv(void) __attribute__((weak));      /* std::__throw_bad_alloc() */
+extern void _ZSt17__throw_bad_allocv(void) __attribute__((weak)); /* std::__throw_bad_alloc() */
 
 /* Past the first failure. */
 static HKM_COLD void *new_throwing(size_t alignment, size_t bytes) {
@@ -32,8 +32,8 @@ static HKM_COLD void *new_throwing(size_t alignment, size_t bytes) {
     }
 }
 
-/* The new-handler may throw, and only C++ can catch: libstdc++'s own nothrow form does, around a call
- * of the throwing form, which is ours. */
+/* The new-handler may throw, and only C++ can catch: libstdc++'s own nothrow form does, around a
+ * call of the throwing form, which is ours. */
 static HKM_COLD void *new_nothrow(size_t alignment, size_t bytes, const void *tag) {
     if (_ZSt15get_new_handlerv == NULL || _ZSt15get_new_handlerv() == NULL)
         return NULL;
@@ -65,16 +65,16 @@ HKM_INLINE void *aligned_nothrow(size_t bytes, size_t alignment, const void *tag
 }
 
 /* Declares and defines an operator. */
-#define OPERATOR(type, name, parameters, body)                                                    \
-    type name parameters;                                                                         \
+#define OPERATOR(type, name, parameters, body) \
+    type name parameters;                      \
     HKM_PUBLIC type name parameters { body; }
 
 /* new and new[] differ in name only. */
-#define NEW(suffix, parameters, body)                                                             \
-    OPERATOR(void *, _Znwm##suffix, parameters, return body)                                      \
+#define NEW(suffix, parameters, body)                        \
+    OPERATOR(void *, _Znwm##suffix, parameters, return body) \
     OPERATOR(void *, _Znam##suffix, parameters, return body)
-#define DELETE(suffix, parameters, body)                                                          \
-    OPERATOR(void, _ZdlPv##suffix, parameters, body)                                              \
+#define DELETE(suffix, parameters, body)             \
+    OPERATOR(void, _ZdlPv##suffix, parameters, body) \
     OPERATOR(void, _ZdaPv##suffix, parameters, body)
 
 NEW(, (size_t bytes), plain(bytes))
@@ -90,4 +90,5 @@ DELETE(St11align_val_t, (void *block, size_t alignment), (void)alignment; entry_
 DELETE(mSt11align_val_t, (void *block, size_t bytes, size_t alignment), (void)alignment;
        entry_free_aligned_sized(block, bytes))
 DELETE(St11align_val_tRKSt9nothrow_t, (void *block, size_t alignment, const void *tag),
-       (void)alignment; (void)tag; entry_free(block))
+       (void)alignment;
+       (void)tag; entry_free(block))

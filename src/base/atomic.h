@@ -22,11 +22,11 @@
 #define atomic_and(p, v, order) atomic_fetch_and_explicit((p), (v), memory_order_##order)
 
 /* Compare and swap; on failure *expected holds what was found. May not fail spuriously. */
-#define atomic_cas(p, expected, desired, success, failure)                                        \
-    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_##success,   \
+#define atomic_cas(p, expected, desired, success, failure)                                      \
+    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_##success, \
                                             memory_order_##failure)
-#define atomic_cas_weak(p, expected, desired, success, failure)                                   \
-    atomic_compare_exchange_weak_explicit((p), (expected), (desired), memory_order_##success,     \
+#define atomic_cas_weak(p, expected, desired, success, failure)                               \
+    atomic_compare_exchange_weak_explicit((p), (expected), (desired), memory_order_##success, \
                                           memory_order_##failure)
 
 /* A counter with one writer at a time: readers may look at any moment, nobody pays for a

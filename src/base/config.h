@@ -36,7 +36,7 @@ _Static_assert(SUPERSLAB_BYTES == SUPERSLAB_SLOTS * SLOT_BYTES, "a SuperSlab is 
 
 /* ---- size classes: 1..8 in steps of 16 bytes, then 8 to a doubling, up to 256 KiB ---- */
 #define BLOCK_ALIGN ((size_t)16)
-#define CLASS_COUNT 97u   /* classes 1..96; 0 stands for "no class" */
+#define CLASS_COUNT 97u      /* classes 1..96; 0 stands for "no class" */
 #define CLASS_LARGE_HEAD 97u /* class map only: first slot of a large block's run */
 #define CLASS_LARGE_TAIL 98u /* class map only: any other slot of that run */
 #define CLASS_MAP_VALUES 99u

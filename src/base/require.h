@@ -11,16 +11,16 @@
 /* Reports a broken invariant of the allocator itself and aborts; defined in core/report.c. */
 _Noreturn HKM_COLD void hkm_broken(const char *invariant, const void *about);
 
-#define hkm_require(condition, invariant, about)                                                  \
-    do {                                                                                          \
-        if (unlikely(!(condition)))                                                               \
-            hkm_broken(invariant, about);                                                         \
+#define hkm_require(condition, invariant, about) \
+    do {                                         \
+        if (unlikely(!(condition)))              \
+            hkm_broken(invariant, about);        \
     } while (0)
 
-#define hkm_assert(condition, invariant, about)                                                   \
-    do {                                                                                          \
-        if (HKM_CHECK_LEVEL >= 1 && unlikely(!(condition)))                                       \
-            hkm_broken(invariant, about);                                                         \
+#define hkm_assert(condition, invariant, about)             \
+    do {                                                    \
+        if (HKM_CHECK_LEVEL >= 1 && unlikely(!(condition))) \
+            hkm_broken(invariant, about);                   \
     } while (0)
 
 #endif

@@ -1,6 +1,6 @@
 /* alloc.c -- the slow paths of the entry points; see alloc.h.
- * Invariants  F1 (front.h): every way out of here with a small block sets its live byte, every way in
- *             clears it.
+ * Invariants  F1 (front.h): every way out of here with a small block sets its live byte, every way
+ *             in clears it.
  */
 #include "core/alloc.h"
 
@@ -14,7 +14,8 @@
 #include "core/life.h"
 #include "core/report.h"
 
-#define KEEP_LARGE_BYTES (SMALL_BYTES_MAX / 2) /* a large block that shrinks stays one down to here */
+#define KEEP_LARGE_BYTES \
+    (SMALL_BYTES_MAX / 2) /* a large block that shrinks stays one down to here */
 
 void *alloc_out_of_memory(void) {
     errno = ENOMEM;
@@ -90,8 +91,8 @@ static void *alloc_any(size_t bytes) {
 
 void *alloc_zeroed(size_t bytes) {
     bool clean = false;
-    void *block = bytes <= SMALL_BYTES_MAX ? alloc_any(bytes)
-                                           : alloc_large(bytes, SLOT_BYTES, &clean);
+    void *block =
+        bytes <= SMALL_BYTES_MAX ? alloc_any(bytes) : alloc_large(bytes, SLOT_BYTES, &clean);
     if (block != NULL && !clean)
         memset(block, 0, bytes);
     return block;
@@ -102,7 +103,7 @@ void *alloc_aligned(size_t alignment, size_t bytes) {
         return alloc_any(bytes);
     unsigned class = sizeclass_of_aligned(bytes, alignment);
     if (class != 0) {
-        struct magazine *m = front_magazine((size_t)class << MAGAZINE_SHIFT);
+        struct magazine *m = front_magazine((size_t) class << MAGAZINE_SHIFT);
         FRONT_POP_OR(m, return alloc_class(class));
     }
     bool clean;

@@ -54,8 +54,9 @@ static size_t lay_out(char *start, size_t data_bytes) {
         }
         at += round_up(slots * per_slot[i].down, GUARD_BYTES);
         if (i == PAIR_CLASSES) /* the data's base is aligned, whatever the mapping's is */
-            at = start == NULL ? at + SUPERSLAB_BYTES
-                               : round_up((uintptr_t)start + at, SUPERSLAB_BYTES) - (uintptr_t)start;
+            at = start == NULL
+                     ? at + SUPERSLAB_BYTES
+                     : round_up((uintptr_t)start + at, SUPERSLAB_BYTES) - (uintptr_t)start;
         origins[i] = start == NULL ? NULL : start + at;
         at += i == PAIR_CLASSES ? data_bytes : slots * per_slot[i].up + LIVE_SLACK;
         at = round_up(at, GUARD_BYTES) + GUARD_BYTES;
@@ -169,7 +170,8 @@ void arena_purge_maps(size_t first, size_t count) {
     size_t end = first + count;
     for (int i = 0; i < PAIRS; i++) {
         if (i == PAIR_BITMAPS || i == PAIR_SLOTS)
-            purge_inside(origins[i] - end * per_slot[i].down, origins[i] - first * per_slot[i].down);
+            purge_inside(origins[i] - end * per_slot[i].down,
+                         origins[i] - first * per_slot[i].down);
         if (per_slot[i].up != 0)
             purge_inside(origins[i] + first * per_slot[i].up + LIVE_SLACK,
                          origins[i] + end * per_slot[i].up);

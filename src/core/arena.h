@@ -42,15 +42,15 @@ typedef uint8_t live_byte;
 typedef ATOMIC(uint16_t) class_entry;
 
 struct arena {
-    uintptr_t last;         /* address of the last byte of the range */
-    size_t bytes;           /* length of the range; 0 before arena_init */
-    class_entry *class_map; /* readable throughout; entry of the last slot; values are class << MAGAZINE_SHIFT */
-    uintptr_t base;         /* first byte, aligned to SUPERSLAB_BYTES */
-    struct slot *slots;     /* record of slot s is slots[-1 - s] */
+    uintptr_t last;               /* address of the last byte of the range */
+    size_t bytes;                 /* length of the range; 0 before arena_init */
+    class_entry *class_map;       /* entry of the last slot; values are class << MAGAZINE_SHIFT */
+    uintptr_t base;               /* first byte, aligned to SUPERSLAB_BYTES */
+    struct slot *slots;           /* record of slot s is slots[-1 - s] */
     struct superslab *superslabs; /* record of SuperSlab i is superslabs[-1 - i] */
-    uint64_t *bitmaps;      /* bitmap of slot s ends at bitmaps - 64 * s */
-    char *metadata;         /* start of the heaps and packets */
-    uintptr_t live[8];      /* live byte of p with granule 1 << g: live[g] + (p >> g); the low six
+    uint64_t *bitmaps;            /* bitmap of slot s ends at bitmaps - 64 * s */
+    char *metadata;               /* start of the heaps and packets */
+    uintptr_t live[8]; /* live byte of p with granule 1 << g: live[g] + (p >> g); the low six
                                bits of live[g] are g, so that one load gives both */
     uint32_t slot_count;
     uint32_t superslab_count;
@@ -58,15 +58,15 @@ struct arena {
 
 extern struct arena arena;
 
-/* Reserves the range: at most `bytes_max`, or by halves as much as the limits allow. Returns 0 or an
- * errno value; not to be called twice at once, nor again after it returned 0. */
+/* Reserves the range: at most `bytes_max`, or by halves as much as the limits allow. Returns 0 or
+ * an errno value; not to be called twice at once, nor again after it returned 0. */
 int arena_init(size_t bytes_max);
 
 /* Commits what describes slots [first, first + count). Returns 0 or an errno value. */
 int arena_commit_maps(size_t first, size_t count);
 
-/* Gives the pages back that describe slots [first, first + count), which nobody holds: every byte of
- * their records and live maps may read as 0 from then on. */
+/* Gives the pages back that describe slots [first, first + count), which nobody holds: every byte
+ * of their records and live maps may read as 0 from then on. */
 void arena_purge_maps(size_t first, size_t count);
 
 /* Memory for metadata: zeroed, aligned to 64 bytes, never given back. NULL when there is none. */
@@ -74,9 +74,7 @@ void *arena_take_metadata(size_t bytes);
 /* Bytes of maps, records and metadata that are committed. */
 size_t arena_metadata_bytes(void);
 
-HKM_INLINE bool arena_contains(const void *p) {
-    return arena.last - (uintptr_t)p < arena.bytes;
-}
+HKM_INLINE bool arena_contains(const void *p) { return arena.last - (uintptr_t)p < arena.bytes; }
 /* Number of the slot that an address of the range lies in. */
 HKM_INLINE uint32_t arena_slot_of(const void *p) {
     return (uint32_t)(((uintptr_t)p - arena.base) >> SLOT_SHIFT);

@@ -13,9 +13,7 @@
 
 /* Static, because a thread's stack may be tiny; `busy` lets one thread in. */
 static ATOMIC(uint32_t) busy;
-static struct {
-    uintptr_t start, end;
-} ranges[RANGES_MAX];
+static struct { uintptr_t start, end; } ranges[RANGES_MAX];
 static unsigned range_count;
 static uintptr_t stack_here, stack_end;
 static uintptr_t frames[FRAMES_MAX];
@@ -95,7 +93,8 @@ void backtrace_print(void) {
         if (is_code(value) && follows_call(value))
             frames[count++] = value;
     }
-    static const char head[] = "  return addresses on the stack (the nearest first; some may be old):\n";
+    static const char head[] =
+        "  return addresses on the stack (the nearest first; some may be old):\n";
     if (count > 0)
         os_write(2, head, sizeof head - 1);
     for (unsigned i = 0; i < count; i++)

@@ -1,7 +1,8 @@
 /* backtrace.h -- return addresses of the running thread, from a process that may be damaged.
  * Purpose     frame pointers are seldom there, and the unwinder allocates and locks; so this reads
  *             the stack upwards and takes every word that points behind a call instruction in an
- *             executable mapping. Some of these are left over from earlier calls: the reader is told.
+ *             executable mapping. Some of these are left over from earlier calls: the reader is
+ *             told.
  */
 #ifndef HKM_CORE_BACKTRACE_H
 #define HKM_CORE_BACKTRACE_H

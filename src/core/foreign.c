@@ -1,8 +1,8 @@
 /* foreign.c -- telling glibc's blocks from everything else; see foreign.h.
  * Purpose     glibc's chunk has two words before the block: the size of the chunk before, and its
  *             own size with three flags in the low bits (1: the one before is in use, 2: it has a
- *             mapping of its own, 4: it is of an arena other than the first). A pointer is taken for
- *             a block only if these words agree with the mapping it lies in.
+ *             mapping of its own, 4: it is of an arena other than the first). A pointer is taken
+ *             for a block only if these words agree with the mapping it lies in.
  */
 #include "core/foreign.h"
 
@@ -22,7 +22,7 @@ extern void *__libc_realloc(void *block, size_t bytes) __attribute__((weak));
 
 struct search {
     uintptr_t pointer;
-    uintptr_t stack; /* an address on the caller's stack */
+    uintptr_t stack;    /* an address on the caller's stack */
     uintptr_t file_end; /* end of the last mapping of a file: .bss joins it */
     const char *what;
     bool glibc;
@@ -65,8 +65,8 @@ static bool look(const struct maps_region *region, void *arg) {
     struct search *search = arg;
     if (search->pointer < region->start)
         return false;
-    bool file = region->name[0] == '/' ||
-                (region->name[0] == '\0' && region->start == search->file_end);
+    bool file =
+        region->name[0] == '/' || (region->name[0] == '\0' && region->start == search->file_end);
     if (region->name[0] == '/')
         search->file_end = region->end;
     if (search->pointer >= region->end)

@@ -1,7 +1,8 @@
 /* foreign.h -- pointers that are not of the arena.
- * Purpose     a block of glibc's own malloc (from a library loaded with RTLD_DEEPBIND, or from before
- *             the preload took effect) is handed to glibc; anything else is misuse, and is named.
- *             What a pointer is gets known from the list of mappings before anything is read there.
+ * Purpose     a block of glibc's own malloc (from a library loaded with RTLD_DEEPBIND, or from
+ *             before the preload took effect) is handed to glibc; anything else is misuse, and is
+ *             named. What a pointer is gets known from the list of mappings before anything is read
+ *             there.
  */
 #ifndef HKM_CORE_FOREIGN_H
 #define HKM_CORE_FOREIGN_H

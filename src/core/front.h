@@ -14,18 +14,19 @@ HKM_INLINE struct magazine *front_magazine(size_t offset) {
     return (struct magazine *)(void *)((char *)heap_mine + offset);
 }
 
-/* `live` has the granule's shift in its low six bits, which is what a shift instruction looks at. */
+/* `live` has the granule's shift in its low six bits, which is what a shift instruction looks
+ * at. */
 HKM_INLINE live_byte *front_live_byte(const struct magazine *m, const void *block) {
     uintptr_t live = m->live;
     return (live_byte *)(live + ((uintptr_t)block >> (live & 63)));
 }
 
-/* Returns a block, now live, from the function it stands in, or does `otherwise`: takes the slow path.
- * A macro, because the caller of a function that may return NULL has to ask a second time. */
-#define FRONT_POP_OR(m, otherwise)                                                                \
-    void **top = atomic_get(&(m)->top, relaxed);                                                  \
-    if (unlikely(top <= (m)->floor))                                                              \
-        otherwise;                                                                                \
+/* Returns a block, now live, from the function it stands in, or does `otherwise`: takes the slow
+ * path. A macro, because the caller of a function that may return NULL has to ask a second time. */
+#define FRONT_POP_OR(m, otherwise)               \
+    void **top = atomic_get(&(m)->top, relaxed); \
+    if (unlikely(top <= (m)->floor))             \
+        otherwise;                               \
     return front_pop_at((m), top)
 
 HKM_INLINE void *front_pop_at(struct magazine *m, void **top) {
@@ -44,8 +45,9 @@ HKM_INLINE bool front_push(void *block) {
     uintptr_t back = heap->arena_last - (uintptr_t)block;
     if (unlikely(back >= heap->arena_bytes))
         return false;
-    struct magazine *m = (struct magazine *)(void *)((char *)heap +
-        atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed));
+    struct magazine *m =
+        (struct magazine *)(void *)((char *)heap +
+                                    atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed));
     void **top = atomic_get(&m->top, relaxed);
     if (unlikely(top >= m->limit))
         return false;

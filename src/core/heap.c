@@ -5,16 +5,17 @@
 
 #include "base/bitset.h"
 #include "base/require.h"
+#include "base/text.h"
 #include "core/options.h"
 #include "core/pool.h"
 #include "core/superslab.h"
 
-#define CACHE_BYTES_SMALL KIB(64)    /* a magazine's share, up to 1 KiB blocks */
-#define CACHE_BYTES_MEDIUM KIB(512)  /* and above */
-#define CACHE_BYTES_TOTAL MIB(8)     /* a heap's, when its magazines grow */
+#define CACHE_BYTES_SMALL KIB(64)   /* a magazine's share, up to 1 KiB blocks */
+#define CACHE_BYTES_MEDIUM KIB(512) /* and above */
+#define CACHE_BYTES_TOTAL MIB(8)    /* a heap's, when its magazines grow */
 #define FIRST_CAP_BYTES KIB(8)
-#define INBOX_HELP_BYTES MIB(1)      /* what may wait for an idle owner */
-#define IDLE_DIRTY_ALARM KIB(256)    /* from here on a heap must not miss the purge delay */
+#define INBOX_HELP_BYTES MIB(1)   /* what may wait for an idle owner */
+#define IDLE_DIRTY_ALARM KIB(256) /* from here on a heap must not miss the purge delay */
 
 struct heap heap_none;
 struct heap heap_gone;
@@ -27,7 +28,9 @@ static ATOMIC(uint32_t) orphan_count;
 
 uint32_t heap_count(void) { return atomic_get(&heaps_used, relaxed); }
 uint32_t heap_orphans(void) { return atomic_get(&orphan_count, relaxed); }
-struct heap *heap_by_number(uint32_t number) { return atomic_get(&heaps[number], acquire); }
+struct heap *heap_by_number(uint32_t number) {
+    return atomic_get(&heaps[number], acquire);
+}
 
 /* ---- birth, adoption, abandonment ---- */
 
@@ -81,7 +84,7 @@ static uint32_t held(const struct magazine *m) {
 
 static struct heap *create(void) {
     size_t entries = 0;
-    for (unsigned class = 1; class < CLASS_COUNT; class++)
+    for (unsigned class = 1; class < CLASS_COUNT; class ++)
         entries += cap_max(class) + 1;
     uint32_t number = atomic_get(&heaps_used, relaxed);
     if (number >= HEAPS_MAX)
@@ -90,7 +93,7 @@ static struct heap *create(void) {
     if (heap == NULL)
         return NULL;
     void **entry = (void **)(void *)(heap + 1);
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         struct magazine *m = &heap->magazines[class];
         m->base = ++entry; /* base[-1] is written to, and never read for its value */
         m->cap_max = cap_max(class);
@@ -245,12 +248,35 @@ static void unlink(struct bin *bin, struct slot *slot) {
     slot->prev = slot->next = 0;
 }
 
+/* Counts a run by its stage, and in the debug build says so if asked. */
+static void got_run(struct heap *heap, const struct slot *slot, unsigned stage) {
+    counter_add(&heap->stats.slots_stage[stage], 1);
+    hkm_assert(slot_free(slot) > 0 && slot_free(slot) <= slot->capacity, "S1 free count", slot);
+    if (HKM_CHECK_LEVEL == 0 || options.acquire_trace == 0)
+        return;
+    struct text line = {0};
+    uint32_t number = slot_number(slot);
+    text_add(&line, "hakmem: acquire stage=");
+    text_dec(&line, stage);
+    text_add(&line, " heap=");
+    text_dec(&line, heap->number);
+    text_add(&line, " superslab=");
+    text_dec(&line, number / SUPERSLAB_SLOTS);
+    text_add(&line, " slot=");
+    text_dec(&line, number % SUPERSLAB_SLOTS);
+    text_add(&line, " class=");
+    text_dec(&line, sizeclass_bytes(slot->class));
+    text_add(&line, "\n");
+    os_write(2, line.chars, line.used);
+}
+
 /* The last block of a run came home. */
 static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
     struct bin *bin = &heap->bins[slot->class];
     unlink(bin, slot);
     slot->empty_ms = os_clock_ms();
-    hkm_require(slot_change(slot_number(slot), SLOT_ACTIVE, SLOT_EMPTY), "S3 an owned run is ACTIVE", slot);
+    hkm_require(slot_change(slot_number(slot), SLOT_ACTIVE, SLOT_EMPTY),
+                "S3 an owned run is ACTIVE", slot);
     if (bin->empty == 0)
         bin->empty = slot_number(slot);
     else
@@ -259,6 +285,9 @@ static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
 
 static void put_home(struct heap *heap, struct slot *slot, void *block) {
     unsigned before = slot_free(slot);
+    hkm_assert(before < slot->capacity, "S1 free count below capacity", slot);
+    hkm_assert(*arena_live_byte(slot->class, block) == 0, "S5 a block that comes home is dead",
+               block);
     hkm_require(slot_put(slot, block), "S5 a cached block is not in the bitmap", block);
     if (before == 0)
         link_last(&heap->bins[slot->class], slot);
@@ -276,9 +305,9 @@ static unsigned take_from_runs(struct heap *heap, unsigned class, void **out, un
                 break;
             struct slot *slot = slot_at(bin->empty);
             bin->empty = 0;
-            hkm_require(slot_change(slot_number(slot), SLOT_EMPTY, SLOT_ACTIVE), "H3 the kept run is EMPTY",
-                        slot);
-            counter_add(&heap->stats.slots_stage[0], 1);
+            hkm_require(slot_change(slot_number(slot), SLOT_EMPTY, SLOT_ACTIVE),
+                        "H3 the kept run is EMPTY", slot);
+            got_run(heap, slot, 0);
             link_last(bin, slot);
         }
         struct slot *slot = slot_at(bin->head);
@@ -421,7 +450,7 @@ static void collect_class(struct heap *heap, unsigned class) {
 }
 
 void heap_collect(struct heap *heap) {
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         collect_class(heap, class);
         struct bin *bin = &heap->bins[class];
         if (bin->empty != 0) {
@@ -468,7 +497,7 @@ static bool get_run(struct heap *heap, unsigned class) {
     (void)heap_enter(heap);
     if (slot == NULL)
         return false;
-    counter_add(&heap->stats.slots_stage[stage], 1);
+    got_run(heap, slot, stage);
     link_last(&heap->bins[class], slot);
     return true;
 }
@@ -575,7 +604,7 @@ void heap_free_borrowed(unsigned class, void *block) {
 
 void heap_drain(struct heap *heap, bool all) {
     counter_add(&heap->stats.drains, 1);
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         struct magazine *m = &heap->magazines[class];
         unsigned count = held(m);
         if (all || m->trips == 0) {
@@ -594,7 +623,7 @@ void heap_drain(struct heap *heap, bool all) {
 
 void heap_arm(struct heap *heap, uint32_t now_ms) {
     heap->armed_ms = now_ms;
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         heap->magazines[class].floor = (void **)UINTPTR_MAX;
         heap->magazines[class].limit = NULL;
     }

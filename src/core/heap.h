@@ -50,8 +50,8 @@ _Static_assert(sizeof(struct magazine) == 64, "a magazine is one cache line");
 _Static_assert(sizeof(struct magazine) == 1 << MAGAZINE_SHIFT, "the class map holds its offset");
 
 struct bin {
-    uint32_t head, tail; /* partial runs, oldest first, by slot number */
-    uint32_t empty;      /* the EMPTY run that is kept */
+    uint32_t head, tail;  /* partial runs, oldest first, by slot number */
+    uint32_t empty;       /* the EMPTY run that is kept */
     struct packet *stash; /* packets taken from the inbox */
 };
 
@@ -102,16 +102,16 @@ uint32_t heap_orphans(void);
 struct heap *heap_acquire(void);
 /* Empties the magazines, gives every EMPTY run away, and leaves the heap to be adopted. */
 void heap_abandon(struct heap *heap);
-/* Any heap but a lost one, with its lock taken, for a thread that has none of its own or is inside it
- * already (a signal handler); NULL when there is no memory. */
+/* Any heap but a lost one, with its lock taken, for a thread that has none of its own or is inside
+ * it already (a signal handler); NULL when there is no memory. */
 struct heap *heap_borrow(void);
 /* Gives a live run's block back without a heap of one's own. */
 void heap_free_borrowed(unsigned class, void *block);
 /* In a forked child: every heap but the one of the thread that forked has lost its thread. */
 void heap_after_fork(uintptr_t forker);
 
-/* Waits for the lock; false when the calling thread holds it already (a signal handler), or when the
- * heap is lost. */
+/* Waits for the lock; false when the calling thread holds it already (a signal handler), or when
+ * the heap is lost. */
 bool heap_enter(struct heap *heap);
 bool heap_try_enter(struct heap *heap);
 /* heap_enter for the calling thread's own heap. Until heap_leave_own a signal handler of the thread
@@ -129,8 +129,9 @@ void *heap_fill(struct heap *heap, unsigned class);
 void heap_flush(struct heap *heap, unsigned class, void *block);
 /* One block past the magazines, for a thread that has no heap of its own; NULL likewise. */
 void *heap_take_one(struct heap *heap, unsigned class);
-/* Puts cached blocks of a class where they belong: own runs' bitmaps, or the owners' inboxes. Returns
- * how many are left, moved to the front of blocks[], because there is no memory for packets. */
+/* Puts cached blocks of a class where they belong: own runs' bitmaps, or the owners' inboxes.
+ * Returns how many are left, moved to the front of blocks[], because there is no memory for
+ * packets. */
 unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count);
 /* Inboxes and stashes go to the bitmaps, kept EMPTY runs to the pool. */
 void heap_collect(struct heap *heap);

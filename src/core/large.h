@@ -1,7 +1,8 @@
 /* large.h -- blocks above the size classes: runs of whole slots, and the big cache.
  * Purpose     a large block is a run of any number of slots, across SuperSlabs if need be; what its
- *             last SuperSlab has left over serves others. Freed runs are kept whole in the big cache
- *             for a while. A block grows in place when its neighbours are free, else by mremap.
+ *             last SuperSlab has left over serves others. Freed runs are kept whole in the big
+ *             cache for a while. A block grows in place when its neighbours are free, else by
+ *             mremap.
  * Invariants  L1. the class map says LARGE_HEAD at the first slot of a LARGE or CACHED run and
  *                 LARGE_TAIL at the others
  *             L2. large_bytes <= run_slots * SLOT_BYTES, a multiple of the page size

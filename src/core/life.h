@@ -1,7 +1,7 @@
 /* life.h -- the life of the process and of its threads, as the allocator sees it.
- * Purpose     the first slow path of the process reserves the arena; the first of a thread gets it a
- *             heap; the end of a thread leaves the heap for adoption; a forked child makes orphans of
- *             the heaps whose threads it does not have.
+ * Purpose     the first slow path of the process reserves the arena; the first of a thread gets it
+ *             a heap; the end of a thread leaves the heap for adoption; a forked child makes
+ *             orphans of the heaps whose threads it does not have.
  *
  *     heap_mine: &heap_none  --first slow path-->  a heap  --thread's end-->  &heap_gone
  *                                                 (&heap_gone inside each slow path, too)
@@ -9,11 +9,12 @@
  *     After its end a thread (other key destructors, libc's own clean-up) borrows a heap for each
  *     operation. So does a signal handler that interrupts its own thread inside a slow path.
  *
- * Fork        nothing is locked before a fork, so there is no order of locks to get wrong. The handler
- *             in the child notes which thread forked; the child's first slow path does the rest. The
- *             snapshot that fork takes is one moment for all threads, so a heap whose lock is free is
- *             whole; one whose lock another thread held is given up (HEAP_LOST), and its thread, if
- *             that is the one that forked, borrows from then on. Everything shared is lock-free.
+ * Fork        nothing is locked before a fork, so there is no order of locks to get wrong. The
+ *             handler in the child notes which thread forked; the child's first slow path does the
+ *             rest. The snapshot that fork takes is one moment for all threads, so a heap whose
+ *             lock is free is whole; one whose lock another thread held is given up (HEAP_LOST),
+ *             and its thread, if that is the one that forked, borrows from then on. Everything
+ *             shared is lock-free.
  */
 #ifndef HKM_CORE_LIFE_H
 #define HKM_CORE_LIFE_H

@@ -1,6 +1,6 @@
 /* packet.h -- batches of block addresses on their way to another heap.
- * Purpose     blocks of one class, freed by a thread that does not own their runs, travel home 62 at
- *             a time: one atomic operation a packet, and the receiver can hand them out again
+ * Purpose     blocks of one class, freed by a thread that does not own their runs, travel home 62
+ *             at a time: one atomic operation a packet, and the receiver can hand them out again
  *             without looking at a run at all.
  * Ownership   a packet belongs to whoever took it, then to the inbox it was pushed to, then to
  *             whoever emptied that inbox. Blocks in a packet are cached: neither live nor in a

@@ -110,7 +110,7 @@ void pool_give(struct slot *slot) {
 }
 
 void pool_decay(uint32_t now_ms, uint32_t age_ms) {
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         uint32_t left = atomic_get(&stacks[class].count, relaxed);
         uint32_t young = 0; /* a chain through `next`, by slot number */
         struct slot *slot;

@@ -16,8 +16,8 @@
 
 #include "core/slot.h"
 
-/* A run of a class, ACTIVE, every block free, owned by `owner`; NULL when there is no memory. *stage
- * says where it came from. */
+/* A run of a class, ACTIVE, every block free, owned by `owner`; NULL when there is no memory.
+ * *stage says where it came from. */
 struct slot *pool_take(unsigned class, struct heap *owner, unsigned *stage);
 /* Takes an EMPTY run over, to stage 1's stack, or back to UNUSED when that is full. */
 void pool_give(struct slot *slot);

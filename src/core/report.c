@@ -109,8 +109,8 @@ void report_misuse(const char *call, const void *pointer) {
     else
         describe_large(&what, pointer, &dead);
     struct text line = {0};
-    bool in_no_run = class == 0 && superslab < superslab_top() &&
-                     ((uintptr_t)pointer & (BLOCK_ALIGN - 1)) == 0;
+    bool in_no_run =
+        class == 0 && superslab < superslab_top() && ((uintptr_t)pointer & (BLOCK_ALIGN - 1)) == 0;
     add_kind(&line, call, pointer, (dead || in_no_run) && strncmp(call, "free", 4) == 0);
     text_add(&line, what.chars);
     add_place(&line, pointer);
@@ -166,7 +166,9 @@ static void on_signal(int number, siginfo_t *info, void *context) {
     struct text line = {0};
     text_add(&line, "hakmem: signal ");
     text_dec(&line, (uint64_t)number);
-    text_add(&line, number == SIGSEGV ? " (SIGSEGV)" : number == SIGBUS ? " (SIGBUS)" : " (SIGABRT)");
+    text_add(&line, number == SIGSEGV  ? " (SIGSEGV)"
+                    : number == SIGBUS ? " (SIGBUS)"
+                                       : " (SIGABRT)");
     if (number != SIGABRT) {
         text_add(&line, " at ");
         text_pointer(&line, info->si_addr);

@@ -14,8 +14,8 @@ _Noreturn void report_foreign(const char *call, const void *pointer, const char 
 /* A block was freed with a size or an alignment that it does not have. */
 _Noreturn void report_size(const char *call, const void *block, size_t has, size_t claimed);
 
-/* Installs handlers that report SIGSEGV, SIGBUS and SIGABRT where the program has none, and then let
- * the signal have its effect. */
+/* Installs handlers that report SIGSEGV, SIGBUS and SIGABRT where the program has none, and then
+ * let the signal have its effect. */
 void report_install(void);
 
 #endif

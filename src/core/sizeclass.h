@@ -24,7 +24,8 @@ struct sizeclass {
 
 extern const struct sizeclass sizeclass_table[CLASS_COUNT];
 
-/* Byte offset of a class's magazine in a heap, for requests up to FAST_BYTES_MAX by (n + 15) / 16. */
+/* Byte offset of a class's magazine in a heap, for requests up to FAST_BYTES_MAX by (n + 15) /
+ * 16. */
 #define MAGAZINE_SHIFT 6
 #define FAST_BYTES_MAX 2048u
 extern const uint16_t sizeclass_fast[FAST_BYTES_MAX / 16 + 1];

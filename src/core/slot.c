@@ -36,7 +36,7 @@ void slot_carve(struct slot *slot, unsigned class, struct heap *owner) {
     const struct sizeclass *sc = &sizeclass_table[class];
     uint32_t number = slot_number(slot);
     size_t colour = sizeclass_colour(class, number / sc->run_slots);
-    slot->class = (uint8_t)class;
+    slot->class = (uint8_t) class;
     slot_head(number)->run_slots = sc->run_slots;
     slot->start = arena_slot_start(number) + colour;
     slot->capacity = (uint16_t)((sc->run_slots * SLOT_BYTES - colour) / sc->bytes);
@@ -59,7 +59,8 @@ void slot_retire(struct slot *slot) {
     uint32_t number = slot_number(slot);
     set_class(number, sizeclass_table[slot->class].run_slots, 0);
     atomic_put(&slot->owner, NULL, relaxed);
-    hkm_require(slot_change(number, SLOT_EMPTY, SLOT_UNUSED), "P1 a run in the pool is EMPTY", slot);
+    hkm_require(slot_change(number, SLOT_EMPTY, SLOT_UNUSED), "P1 a run in the pool is EMPTY",
+                slot);
 }
 
 unsigned slot_take(struct slot *slot, void **out, unsigned count) {
@@ -85,6 +86,7 @@ unsigned slot_take(struct slot *slot, void **out, unsigned count) {
             break;
     }
     slot->first = (uint16_t)w;
+    hkm_assert(taken <= slot_free(slot), "S1 free count covers the bits taken", slot);
     counter_add(&slot->free_count, (uint16_t)-taken);
     return taken;
 }

@@ -58,8 +58,8 @@ struct slot {
     ATOMIC(uint32_t) stack_next; /* stage 1 list: slot below, 0 for none */
     uint32_t empty_ms;           /* when it became EMPTY */
     ATOMIC(struct heap *) owner;
-    char *start;    /* first block */
-    uint64_t *bits; /* one bit a block: free and in the run */
+    char *start;         /* first block */
+    uint64_t *bits;      /* one bit a block: free and in the run */
     uint32_t prev, next; /* owner's list of partial runs, by slot number; 0 ends it */
     uint64_t spare[2];
     uint64_t inline_bits[SLOT_INLINE_WORDS]; /* the bitmap of a run of at most 512 blocks */
@@ -84,8 +84,8 @@ HKM_INLINE unsigned slot_free(const struct slot *slot) {
     return atomic_get(&slot->free_count, relaxed);
 }
 
-/* The one function that changes a run's state. False, and no change, when the state is not `from`: then
- * somebody else was faster, or the caller is wrong, which it must report. */
+/* The one function that changes a run's state. False, and no change, when the state is not `from`:
+ * then somebody else was faster, or the caller is wrong, which it must report. */
 bool slot_change(uint32_t number, enum slot_state from, enum slot_state to);
 
 /* UNUSED -> ACTIVE: lays the run out for a class, every block free. The caller has claimed the
@@ -94,8 +94,8 @@ void slot_carve(struct slot *slot, unsigned class, struct heap *owner);
 /* EMPTY -> UNUSED: the class map forgets the run. The caller then gives the bits back. */
 void slot_retire(struct slot *slot);
 
-/* Moves up to `count` free blocks out of the bitmap, lowest addresses first, into out[]; returns how
- * many there were. */
+/* Moves up to `count` free blocks out of the bitmap, lowest addresses first, into out[]; returns
+ * how many there were. */
 unsigned slot_take(struct slot *slot, void **out, unsigned count);
 /* Puts one block back into the bitmap; false when its bit was set already. */
 HKM_INLINE bool slot_put(struct slot *slot, const void *block) {

@@ -56,8 +56,8 @@ static int commit_range(size_t from, size_t end) {
     int error = arena_commit_maps(from * SUPERSLAB_SLOTS, (end - from) * SUPERSLAB_SLOTS);
     if (error != 0)
         return error;
-    return os_commit(arena_slot_start((uint32_t)(from * SUPERSLAB_SLOTS)),
-                     (end - from) << SUPERSLAB_SHIFT);
+    return os_commit(arena_slot_start((uint32_t)(from * SUPERSLAB_SLOTS)), (end - from)
+                                                                               << SUPERSLAB_SHIFT);
 }
 
 /* Commits SuperSlabs that the caller has claimed, and a few more behind them, so that a growing
@@ -162,8 +162,7 @@ uint32_t superslab_take(size_t count, size_t alignment, int *error) {
 }
 
 int superslab_take_at(uint32_t first, size_t count) {
-    if (count > arena.superslab_count - first ||
-        !bitset_claim_run(superslab_avail, first, count))
+    if (count > arena.superslab_count - first || !bitset_claim_run(superslab_avail, first, count))
         return ENOMEM;
     return adopt(first, count);
 }

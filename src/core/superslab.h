@@ -2,7 +2,8 @@
  * Purpose     who has which slot, which SuperSlabs are empty, which pages are dirty.
  *
  *     Four sets of bits, one bit a SuperSlab, and two masks of 32 bits in each SuperSlab's record
- *     say everything; a bit that is set is there for the claiming (bitset.h), and nothing is linked.
+ *     say everything; a bit that is set is there for the claiming (bitset.h), and nothing is
+ *     linked.
  *
  *       avail      nobody holds any part of it. Whoever clears the bit has the whole SuperSlab.
  *       warm       hint: avail, and some of its pages are still resident: the LRU of empty
@@ -27,8 +28,8 @@
 #include "base/bitset.h"
 #include "core/arena.h"
 
-/* What is said of every run, at its first slot: dense, so that a sparse heap of large blocks does not
- * touch a page of slot records for each. */
+/* What is said of every run, at its first slot: dense, so that a sparse heap of large blocks does
+ * not touch a page of slot records for each. */
 struct slot_head {
     ATOMIC(uint8_t) state; /* enum slot_state */
     uint8_t moved;         /* LARGE, CACHED: its pages came by os_move */

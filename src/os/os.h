@@ -43,7 +43,8 @@ uintptr_t os_thread_token(void);
 
 /* Writes to a descriptor, as far as that goes. Async-signal-safe. */
 void os_write(int fd, const char *text, size_t bytes);
-/* A descriptor for stderr that stays when the program closes its own; 2 when there is none to be had. */
+/* A descriptor for stderr that stays when the program closes its own; 2 when there is none to be
+ * had. */
 int os_keep_stderr(void);
 /* Copies memory that may not be there; false when any of it is not. Async-signal-safe. */
 bool os_peek(const void *from, void *to, size_t bytes);

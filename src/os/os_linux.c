@@ -47,8 +47,7 @@ static int outcome(bool failed, int saved) {
 void *os_reserve(size_t bytes) {
     int saved = errno;
     count(OS_MMAP);
-    void *start =
-        mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *start = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     errno = saved;
     return start == MAP_FAILED ? NULL : start;
 }
@@ -89,8 +88,7 @@ int os_renew(void *start, size_t bytes) {
 int os_move(void *from, void *to, size_t bytes) {
     int saved = errno;
     count(OS_MREMAP);
-    void *at =
-        mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+    void *at = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
     return outcome(at == MAP_FAILED, saved);
 }
 
