@@ -138,6 +138,27 @@ Test(front, a_full_magazine_refuses_the_push_and_an_empty_one_the_pop) {
     }
 }
 
+/* The array's place for the hot block is stale: the slow path must not believe it. */
+Test(front, an_armed_heap_goes_on_with_the_block_that_was_pushed_last) {
+    struct heap *heap = start_heap();
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        struct magazine *m = &heap->magazines[class];
+        void *a = fill(heap, class);
+        void *b = fill(heap, class);
+        while (pop(m) != NULL) {
+        }
+        check(front_push(a) && front_push(b) && pop(m) == b && front_push(b));
+        heap_arm(heap, 1);
+        check(fill(heap, class) == b && fill(heap, class) == a && held(m) == 0, "class %u", class);
+        check(front_push(b) && front_push(a) && pop(m) == a);
+        heap_arm(heap, 2);
+        check(heap_enter(heap));
+        heap_flush(heap, class, a);
+        heap_leave(heap);
+        check(pop(m) == a && pop(m) == b && held(m) == 0, "class %u", class);
+    }
+}
+
 Test(front, an_armed_heap_refuses_everything_until_the_next_slow_path) {
     struct heap *heap = start_heap();
     void *block = fill(heap, 4);

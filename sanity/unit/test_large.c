@@ -281,7 +281,8 @@ Test(large, growth_that_fails_at_the_next_superslab_gives_the_slots_before_it_ba
 
 Test(large, a_move_keeps_the_contents_and_frees_the_old_slots) {
     start_arena(GIB(1));
-    for (size_t bytes = KIB(300); bytes < MIB(40); bytes = bytes * 2 + 54321) {
+    for (size_t size = KIB(300), n = 0; size < MIB(40); n++, size = size * 3 / 2 + 54321) {
+        size_t bytes = n % 2 == 0 ? size : round_up(size, SLOT_BYTES); /* whole slots, too */
         uint32_t slot = alloc(bytes);
         size_t usable = large_bytes_of(slot);
         size_t count = slot_head(slot)->run_slots;

@@ -12,17 +12,17 @@
 
 typedef void (*new_handler)(void);
 
-extern new_handler _ZSt15get_new_handlerv(void) __attribute__((weak)); /* std::get_new_handler() */
-extern void _ZSt17__throw_bad_allocv(void) __attribute__((weak)); /* std::__throw_bad_alloc() */
+/* std::get_new_handler() and std::__throw_bad_alloc() */
+extern new_handler get_new_handler(void) __asm__("_ZSt15get_new_handlerv") __attribute__((weak));
+extern void throw_bad_alloc(void) __asm__("_ZSt17__throw_bad_allocv") __attribute__((weak));
 
 /* Past the first failure. */
 static HKM_COLD void *new_throwing(size_t alignment, size_t bytes) {
     for (;;) {
-        new_handler handler =
-            _ZSt15get_new_handlerv != NULL ? _ZSt15get_new_handlerv() : (new_handler)NULL;
+        new_handler handler = get_new_handler != NULL ? get_new_handler() : (new_handler)NULL;
         if (handler == NULL) {
-            if (_ZSt17__throw_bad_allocv != NULL)
-                _ZSt17__throw_bad_allocv();
+            if (throw_bad_alloc != NULL)
+                throw_bad_alloc();
             abort();
         }
         handler();
@@ -35,7 +35,7 @@ static HKM_COLD void *new_throwing(size_t alignment, size_t bytes) {
 /* The new-handler may throw, and only C++ can catch: libstdc++'s own nothrow form does, around a
  * call of the throwing form, which is ours. */
 static HKM_COLD void *new_nothrow(size_t alignment, size_t bytes, const void *tag) {
-    if (_ZSt15get_new_handlerv == NULL || _ZSt15get_new_handlerv() == NULL)
+    if (get_new_handler == NULL || get_new_handler() == NULL)
         return NULL;
     if (alignment <= BLOCK_ALIGN) {
         void *(*next)(size_t, const void *) =
@@ -64,10 +64,10 @@ HKM_INLINE void *aligned_nothrow(size_t bytes, size_t alignment, const void *tag
     return likely(block != NULL) ? block : new_nothrow(alignment, bytes, tag);
 }
 
-/* Declares and defines an operator. */
-#define OPERATOR(type, name, parameters, body) \
-    type name parameters;                      \
-    HKM_PUBLIC type name parameters { body; }
+/* Declares an operator by its mangled name, and defines it. */
+#define OPERATOR(type, name, parameters, body)     \
+    type operator##name parameters __asm__(#name); \
+    HKM_PUBLIC type operator##name parameters { body; }
 
 /* new and new[] differ in name only. */
 #define NEW(suffix, parameters, body)                        \

@@ -12,8 +12,9 @@
 #include "core/report.h"
 
 /* Weak: a statically linked program has no second allocator in it. */
-extern void __libc_free(void *block) __attribute__((weak));
-extern void *__libc_realloc(void *block, size_t bytes) __attribute__((weak));
+extern void libc_free(void *block) __asm__("__libc_free") __attribute__((weak));
+extern void *libc_realloc(void *block, size_t bytes) __asm__("__libc_realloc")
+    __attribute__((weak));
 
 #define CHUNK_HEAD (2 * sizeof(size_t))
 #define CHUNK_MAPPED 2u
@@ -95,18 +96,18 @@ static void classify(const void *pointer, struct search *search) {
 static void must_be_glibc(const char *call, const void *block) {
     struct search search;
     classify(block, &search);
-    if (!search.glibc || __libc_free == NULL || __libc_realloc == NULL)
+    if (!search.glibc || libc_free == NULL || libc_realloc == NULL)
         report_foreign(call, block, search.what);
 }
 
 void foreign_free(const char *call, void *block) {
     must_be_glibc(call, block);
-    __libc_free(block);
+    libc_free(block);
 }
 
 void *foreign_realloc(void *block, size_t bytes) {
     must_be_glibc("realloc", block);
-    return __libc_realloc(block, bytes);
+    return libc_realloc(block, bytes);
 }
 
 size_t foreign_usable_size(const void *block) {
