@@ -266,7 +266,7 @@ static void write_maps(uint32_t from, uint32_t end) {
         memset(arena.bitmaps - (size_t)(s + 1) * 64, 0x77, 512);
         for (size_t at = 0; at < SLOT_BYTES; at += 16)
             for (unsigned class = 1; class < 9; class += class)
-                atomic_put(arena_live_byte(class, arena_slot_start(s) + at), 0x77, relaxed);
+                *arena_live_byte(class, arena_slot_start(s) + at) = 0x77;
     }
 }
 

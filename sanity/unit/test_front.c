@@ -17,12 +17,12 @@ static void *fill(struct heap *heap, unsigned class) {
     void *block = heap_fill(heap, class);
     heap_leave(heap);
     check(block != NULL);
-    atomic_put(arena_live_byte(class, block), arena_live_mark(block), relaxed);
+    *arena_live_byte(class, block) = arena_live_mark(block);
     return block;
 }
 
 /* The fast path of malloc; NULL where it leaves for the slow one. */
-static void *pop(struct magazine *m) { return front_has(m) ? front_pop(m) : NULL; }
+static void *pop(struct magazine *m) { FRONT_POP_OR(m, return NULL); }
 
 static size_t held(const struct magazine *m) {
     return (size_t)(atomic_get(&m->top, relaxed) - m->base);

@@ -47,6 +47,7 @@ static size_t be_first(unsigned number, void *shared) {
 }
 
 Test(life, eight_threads_that_start_at_once_make_one_arena) {
+    check(setenv("HAKMEM_ARENA_MIB", "64", 1) == 0); /* no halving */
     check(unit_run_threads(8, be_first, NULL) == 0);
     check(os_call_count(OS_MMAP) == 1, "%llu mmap calls",
           (unsigned long long)os_call_count(OS_MMAP));

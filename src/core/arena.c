@@ -48,7 +48,7 @@ static size_t lay_out(char *start, size_t data_bytes) {
     size_t at = 0;
     for (int i = 0; i < PAIRS; i++) {
         if (i == PAIR_CLASSES) {
-            arena.metadata = start + (start == NULL ? 0 : at);
+            arena.metadata = start == NULL ? NULL : start + at;
             metadata_bytes = metadata_reserve(data_bytes);
             at += metadata_bytes + GUARD_BYTES;
         }

@@ -13,6 +13,10 @@ static bitset_word committed[ARENA_SUPERSLABS_MAX / 64];
 
 #define MAPS_PURGE_MIN 8u /* SuperSlabs side by side for which purging their maps pays its calls */
 
+#define KNOWN_STEP 1024u
+
+static ATOMIC(uint32_t) known = 1; /* the bits of `avail` are set as far as this: a small program
+                                      does not touch the whole set */
 static ATOMIC(uint32_t) top = 1;
 static ATOMIC(uint32_t) first_avail = 1; /* hint: nothing below it is available */
 static ATOMIC(uint32_t) warm_count;
@@ -33,7 +37,6 @@ size_t superslab_committed_bytes(void) { return atomic_get(&committed_bytes, rel
 uint64_t superslab_returned_bytes(void) { return atomic_get(&returned_bytes, relaxed); }
 
 void superslab_init(void) {
-    bitset_give_run(superslab_avail, 1, arena.superslab_count - 1);
     bitset_give(committed, 0); /* by arena_init, with the first maps */
     atomic_put(&committed_bytes, SUPERSLAB_BYTES, relaxed);
     atomic_put(&superslab_at(0)->unused, ~UINT32_C(1), release); /* slot 0 is the guard */
@@ -140,6 +143,20 @@ static uint32_t claim_avail(size_t from, size_t count, size_t alignment) {
     return 0;
 }
 
+/* Makes more of the range available, enough for `count` SuperSlabs; false at its end. */
+static bool learn(size_t count) {
+    uint32_t from = atomic_get(&known, relaxed);
+    uint32_t end;
+    do {
+        if (from >= arena.superslab_count)
+            return false;
+        size_t more = round_up(count, KNOWN_STEP);
+        end = more < arena.superslab_count - from ? from + (uint32_t)more : arena.superslab_count;
+    } while (!atomic_cas_weak(&known, &from, end, relaxed, relaxed));
+    bitset_give_run(superslab_avail, from, end - from);
+    return true;
+}
+
 uint32_t superslab_take(size_t count, size_t alignment, int *error) {
     *error = ENOMEM;
     if (alignment < SUPERSLAB_BYTES)
@@ -150,10 +167,14 @@ uint32_t superslab_take(size_t count, size_t alignment, int *error) {
     if (first == 0) {
         uint32_t from = atomic_get(&first_avail, relaxed);
         first = claim_avail(from, count, alignment);
-        if (first == 0)
-            first = claim_avail(1, count, alignment);
-        else if (first == from && count == 1)
+        if (first == from && count == 1)
             atomic_cas(&first_avail, &from, first + 1, relaxed, relaxed);
+        while (first == 0) {
+            bool more = learn(count + (alignment >> SUPERSLAB_SHIFT));
+            first = claim_avail(1, count, alignment);
+            if (!more)
+                break;
+        }
     }
     if (first == 0)
         return 0;
@@ -162,9 +183,11 @@ uint32_t superslab_take(size_t count, size_t alignment, int *error) {
 }
 
 int superslab_take_at(uint32_t first, size_t count) {
-    if (count > arena.superslab_count - first || !bitset_claim_run(superslab_avail, first, count))
+    if (count > arena.superslab_count - first)
         return ENOMEM;
-    return adopt(first, count);
+    if (first + count > atomic_get(&known, relaxed))
+        (void)learn(count);
+    return bitset_claim_run(superslab_avail, first, count) ? adopt(first, count) : ENOMEM;
 }
 
 /* The hint must not stay clear when slots are there: look again after clearing it. */
