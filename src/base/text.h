@@ -37,7 +37,7 @@ static inline void text_pointer(struct text *t, const void *p) {
 
 /* Fills up with blanks to a column. */
 static inline void text_column(struct text *t, size_t column) {
-    while (t->used < column)
+    while (t->used < column && t->used < sizeof t->chars - 1)
         text_add(t, " ");
 }
 
@@ -45,7 +45,7 @@ static inline void text_column(struct text *t, size_t column) {
 static inline void text_bytes(struct text *t, uint64_t bytes) {
     static const char *const units[] = {" B", " KiB", " MiB", " GiB", " TiB"};
     unsigned u = 0;
-    uint64_t tenths = bytes > UINT64_MAX / 10 ? UINT64_MAX : bytes * 10;
+    uint64_t tenths = bytes > UINT64_MAX / 16 ? UINT64_MAX / 16 * 10 : bytes * 10;
     while (tenths >= 10240 && u < 4) {
         tenths = (tenths + 512) / 1024;
         u++;

@@ -81,7 +81,7 @@ static int commit_chunk(size_t chunk) {
         end = arena.slot_count;
     for (int i = 0; i < PAIRS; i++) {
         char *low = origins[i] - end * per_slot[i].down;
-        char *high = origins[i] + end * per_slot[i].up + LIVE_SLACK;
+        char *high = origins[i] + end * per_slot[i].up + (per_slot[i].up != 0 ? LIVE_SLACK : 0);
         int error;
         if (chunk == 0) {
             error = commit(low, i == PAIR_CLASSES ? high + SUPERSLAB_BYTES : high);

@@ -74,7 +74,7 @@ static void cache_evict_oldest(uint32_t now_ms) {
     int oldest = -1;
     uint32_t most = 0;
     for (unsigned i = 0; i < CACHE_ENTRIES; i++) {
-        uint32_t age = now_ms - atomic_get(&cache[i].since_ms, relaxed);
+        uint32_t age = os_elapsed_ms(now_ms, atomic_get(&cache[i].since_ms, relaxed));
         if (atomic_get(&cache[i].run, relaxed) != 0 && (oldest < 0 || age > most)) {
             oldest = (int)i;
             most = age;
@@ -87,8 +87,8 @@ static void cache_evict_oldest(uint32_t now_ms) {
 void large_decay(uint32_t now_ms, uint32_t age_ms) {
     for (unsigned i = 0; i < CACHE_ENTRIES; i++) {
         uint64_t run = atomic_get(&cache[i].run, acquire);
-        uint32_t age = now_ms - atomic_get(&cache[i].since_ms, relaxed);
-        if (run != 0 && (int32_t)age >= (int32_t)age_ms)
+        uint32_t age = os_elapsed_ms(now_ms, atomic_get(&cache[i].since_ms, relaxed));
+        if (run != 0 && age >= age_ms)
             cache_evict(i, run);
     }
 }

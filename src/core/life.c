@@ -83,24 +83,18 @@ static void on_thread_end(void *arg) {
 /* ---- the process ---- */
 
 static void prewarm(void) {
-    uint32_t taken[64];
-    for (uint64_t left = options.prewarm; left > 0;) {
-        unsigned count = 0;
-        int error;
-        while (count < 64 && left > 0 && (taken[count] = superslab_take(1, 1, &error)) != 0) {
-            volatile char *page = arena_slot_start(taken[count] * SUPERSLAB_SLOTS);
-            for (size_t at = 0; at < SUPERSLAB_BYTES; at += os_page_bytes())
-                page[at] = 0;
-            (void)superslab_soil(taken[count++] * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS);
-            left--;
-        }
-        if (count == 0)
-            return;
-        for (unsigned i = 0; i < count; i++)
-            superslab_release(taken[i] * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS, os_clock_ms());
-        if (count < 64)
-            return;
-    }
+    int error;
+    size_t count = (size_t)options.prewarm;
+    uint32_t first = 0;
+    while (count > 0 && (first = superslab_take(count, 1, &error)) == 0)
+        count /= 2;
+    if (first == 0)
+        return;
+    volatile char *page = arena_slot_start(first * SUPERSLAB_SLOTS);
+    for (size_t at = 0; at < count * SUPERSLAB_BYTES; at += os_page_bytes())
+        page[at] = 0;
+    (void)superslab_soil(first * SUPERSLAB_SLOTS, count * SUPERSLAB_SLOTS);
+    superslab_release(first * SUPERSLAB_SLOTS, count * SUPERSLAB_SLOTS, os_clock_ms());
 }
 
 static bool start(void) {

@@ -115,7 +115,7 @@ void pool_decay(uint32_t now_ms, uint32_t age_ms) {
         uint32_t young = 0; /* a chain through `next`, by slot number */
         struct slot *slot;
         for (; left > 0 && (slot = pop(class)) != NULL; left--) {
-            if ((int32_t)(now_ms - slot->empty_ms) >= (int32_t)age_ms) {
+            if (os_elapsed_ms(now_ms, slot->empty_ms) >= age_ms) {
                 retire(slot);
             } else {
                 slot->next = young;

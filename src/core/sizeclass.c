@@ -6,8 +6,8 @@
 #include "core/sizeclass.h"
 
 /* Size of class c; d is the doubling above 128 bytes that c lies in. */
-#define D(c) ((c) < 9 ? 0 : ((c)-9) / 8)
-#define BYTES(c) ((c) < 9 ? 16u * (c) : (128u << D(c)) + (((c)-9) % 8 + 1) * (16u << D(c)))
+#define D(c) ((c) < 9u ? 0u : ((c)-9u) / 8u)
+#define BYTES(c) ((c) < 9u ? 16u * (c) : (128u << D(c)) + (((c)-9u) % 8u + 1u) * (16u << D(c)))
 
 /* A run is the shortest power of two of slots that holds at least 8 blocks (4 above 32 KiB) and
  * leaves at most an eighth of itself over. What is left over is address space, not memory. */
@@ -28,27 +28,32 @@
 #define ROW(c)                                                       \
     [c] = {BYTES(c), RUN(c), RUN(c) * 65536u / BYTES(c), GRANULE(c), \
            ((UINT64_C(1) << 42) + BYTES(c) - 1) / BYTES(c)},
-#define ROWS8(c) ROW(c) ROW(c + 1) ROW(c + 2) ROW(c + 3) ROW(c + 4) ROW(c + 5) ROW(c + 6) ROW(c + 7)
+#define ROWS8(c) \
+    ROW(c) ROW(c + 1u) ROW(c + 2u) ROW(c + 3u) ROW(c + 4u) ROW(c + 5u) ROW(c + 6u) ROW(c + 7u)
 
-const struct sizeclass sizeclass_table[CLASS_COUNT] = {ROWS8(1) ROWS8(9) ROWS8(17) ROWS8(25) ROWS8(
-    33) ROWS8(41) ROWS8(49) ROWS8(57) ROWS8(65) ROWS8(73) ROWS8(81) ROWS8(89)};
+/* clang-format off */
+const struct sizeclass sizeclass_table[CLASS_COUNT] = {
+    ROWS8(1u) ROWS8(9u) ROWS8(17u) ROWS8(25u) ROWS8(33u) ROWS8(41u) ROWS8(49u) ROWS8(57u)
+    ROWS8(65u) ROWS8(73u) ROWS8(81u) ROWS8(89u)};
+/* clang-format on */
 
 _Static_assert(BYTES(8) == 128 && BYTES(9) == 144 && BYTES(16) == 256, "the steps join at 128");
 _Static_assert(BYTES(CLASS_COUNT - 1) == SMALL_BYTES_MAX, "the last class is the largest");
 _Static_assert(SLOT_BYTES / BYTES(1) == SLOT_BLOCKS_MAX, "class 1 has the most blocks in a slot");
 
 /* Class by 16-byte steps, as the offset of its magazine. */
-#define OF(i)                           \
-    ((i) <= 8    ? ((i) == 0 ? 1 : (i)) \
-     : (i) <= 16 ? 9 + ((i)-9)          \
-     : (i) <= 32 ? 17 + ((i)-17) / 2    \
-     : (i) <= 64 ? 25 + ((i)-33) / 4    \
-                 : 33 + ((i)-65) / 8)
+#define OF(i)                              \
+    ((i) <= 8u    ? ((i) == 0u ? 1u : (i)) \
+     : (i) <= 16u ? (i)                    \
+     : (i) <= 32u ? 17u + ((i)-17u) / 2u   \
+     : (i) <= 64u ? 25u + ((i)-33u) / 4u   \
+                  : 33u + ((i)-65u) / 8u)
 #define E(i) (uint16_t)(OF(i) << MAGAZINE_SHIFT),
-#define E8(i) E(i) E(i + 1) E(i + 2) E(i + 3) E(i + 4) E(i + 5) E(i + 6) E(i + 7)
-#define E64(i) E8(i) E8(i + 8) E8(i + 16) E8(i + 24) E8(i + 32) E8(i + 40) E8(i + 48) E8(i + 56)
+#define E8(i) E(i) E(i + 1u) E(i + 2u) E(i + 3u) E(i + 4u) E(i + 5u) E(i + 6u) E(i + 7u)
+#define E64(i) \
+    E8(i) E8(i + 8u) E8(i + 16u) E8(i + 24u) E8(i + 32u) E8(i + 40u) E8(i + 48u) E8(i + 56u)
 
-const uint16_t sizeclass_fast[FAST_BYTES_MAX / 16 + 1] = {E64(0) E64(64) E(128)};
+const uint16_t sizeclass_fast[FAST_BYTES_MAX / 16 + 1] = {E64(0u) E64(64u) E(128u)};
 
 unsigned sizeclass_of_aligned(size_t bytes, size_t alignment) {
     if (bytes < alignment)

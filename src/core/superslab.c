@@ -270,7 +270,7 @@ static void make_available(uint32_t superslab, struct superslab *ss) {
 
 static void release_in(uint32_t superslab, uint32_t mask, uint32_t now_ms) {
     struct superslab *ss = superslab_at(superslab);
-    if ((int32_t)(now_ms - atomic_get(&ss->idle_ms, relaxed)) > 0)
+    if (os_elapsed_ms(now_ms, atomic_get(&ss->idle_ms, relaxed)) > 0)
         atomic_put(&ss->idle_ms, now_ms, relaxed);
     atomic_add(&idle_dirty_slots, bits_count(atomic_get(&ss->dirty, relaxed) & mask), relaxed);
     uint32_t before = atomic_or(&ss->unused, mask, acq_rel);
@@ -295,7 +295,7 @@ void superslab_release(uint32_t first_slot, size_t count, uint32_t now_ms) {
 
 static bool is_idle(const struct superslab *ss, uint32_t now_ms, uint32_t age_ms) {
     uint32_t since = atomic_get(&ss->idle_ms, relaxed);
-    return (int32_t)(now_ms - since) >= (int32_t)age_ms;
+    return os_elapsed_ms(now_ms, since) >= age_ms;
 }
 
 /* Purges slots that the caller has claimed; their dirty bits go when the OS took the pages. */

@@ -36,6 +36,11 @@ int os_huge(void *start, size_t bytes);
 
 /* Milliseconds of a coarse monotonic clock. No system call. */
 uint32_t os_clock_ms(void);
+/* Milliseconds from `since` to `now`; 0 when `since` is the later of the two, as it can be when
+ * another thread read the clock. Right for spans of up to 49 days less an hour. */
+HKM_INLINE uint32_t os_elapsed_ms(uint32_t now, uint32_t since) {
+    return since - now <= 3600000u ? 0 : now - since;
+}
 /* Waits a little, longer the more often the caller has waited in vain. */
 void os_backoff(unsigned attempt);
 /* A number, not 0, that differs between all threads alive. */

@@ -162,6 +162,7 @@ bool os_each_line(const char *path, char *buffer, size_t bytes,
     }
     size_t held = 0;
     bool wanted = true;
+    bool cut = false;
     while (wanted) {
         ssize_t got = read(fd, buffer + held, bytes - 1 - held);
         if (got < 0 && errno == EINTR)
@@ -174,12 +175,16 @@ bool os_each_line(const char *path, char *buffer, size_t bytes,
         char *end;
         while (wanted && (end = strchr(line, '\n')) != NULL) {
             *end = '\0';
-            wanted = each(line, arg);
+            if (!cut)
+                wanted = each(line, arg);
+            cut = false;
             line = end + 1;
         }
         held = (size_t)(buffer + held - line);
-        if (held == bytes - 1)
-            held = 0; /* a line longer than the buffer: its pieces are no lines */
+        if (held == bytes - 1) { /* a line longer than the buffer: its pieces are no lines */
+            cut = true;
+            held = 0;
+        }
         memmove(buffer, line, held);
     }
     (void)close(fd);
