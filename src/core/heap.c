@@ -13,7 +13,7 @@
 #define CACHE_BYTES_SMALL KIB(64)   /* a magazine's share, up to 1 KiB blocks */
 #define CACHE_BYTES_MEDIUM KIB(512) /* and above */
 #define CACHE_BYTES_TOTAL MIB(8)    /* a heap's, when its magazines grow */
-#define FIRST_CAP_BYTES KIB(8)
+#define FIRST_CAP_BYTES KIB(2)
 #define INBOX_HELP_BYTES MIB(1)   /* what may wait for an idle owner */
 #define IDLE_DIRTY_ALARM KIB(256) /* from here on a heap must not miss the purge delay */
 
@@ -82,26 +82,37 @@ static uint32_t held(const struct magazine *m) {
     return (uint32_t)(atomic_get(&m->top, relaxed) - m->base);
 }
 
-static struct heap *create(void) {
+/* Cuts an array with room for `room` blocks and, below them, for base[-1]. */
+static void **cut_array(struct heap *heap, uint32_t room) {
+    void **base = heap->next_array + 1;
+    heap->next_array = base + room;
+    return base;
+}
+
+/* What the arrays of a heap can come to: each at every size on its way up, growing fourfold. */
+static size_t arrays_bytes(void) {
     size_t entries = 0;
-    for (unsigned class = 1; class < CLASS_COUNT; class ++)
-        entries += cap_max(class) + 1;
+    for (unsigned class = 1; class < CLASS_COUNT; class++)
+        entries += cap_max(class) * 2 + 8;
+    return entries * sizeof(void *);
+}
+
+static struct heap *create(void) {
     uint32_t number = atomic_get(&heaps_used, relaxed);
     if (number >= HEAPS_MAX)
         return NULL;
-    struct heap *heap = arena_take_metadata(sizeof *heap + entries * sizeof(void *));
+    struct heap *heap = arena_take_metadata(sizeof *heap + arrays_bytes());
     if (heap == NULL)
         return NULL;
-    void **entry = (void **)(void *)(heap + 1);
-    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+    heap->next_array = (void **)(void *)(heap + 1);
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
         struct magazine *m = &heap->magazines[class];
-        m->base = ++entry; /* base[-1] is written to, and never read for its value */
-        m->cap_max = cap_max(class);
         m->live = arena.live[sizeclass_table[class].live_shift];
-        atomic_put(&m->top, entry, relaxed);
-        m->cap = first_cap(m, class);
+        m->cap_max = cap_max(class);
+        m->cap = m->room = first_cap(m, class);
+        m->base = cut_array(heap, m->room);
+        atomic_put(&m->top, m->base, relaxed);
         restore(m);
-        entry += m->cap_max;
     }
     heap->arena_last = arena.last;
     heap->arena_bytes = arena.bytes;
@@ -450,7 +461,7 @@ static void collect_class(struct heap *heap, unsigned class) {
 }
 
 void heap_collect(struct heap *heap) {
-    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
         collect_class(heap, class);
         struct bin *bin = &heap->bins[class];
         if (bin->empty != 0) {
@@ -512,11 +523,20 @@ static void reverse(void **blocks, unsigned count) {
 
 /* A magazine that overflows or runs dry again gets more room, while its heap's share lasts. */
 static void grow(struct heap *heap, struct magazine *m, unsigned class) {
-    uint32_t cap = m->cap * 2 < m->cap_max ? m->cap * 2 : m->cap_max;
-    if (cap > m->cap && heap->cap_bytes < CACHE_BYTES_TOTAL) {
-        set_cap(heap, m, class, cap);
-        restore(m);
+    uint32_t cap = m->cap * 4 < m->cap_max ? m->cap * 4 : m->cap_max;
+    if (cap == m->cap || heap->cap_bytes >= CACHE_BYTES_TOTAL)
+        return;
+    if (cap > m->room) {
+        uint32_t count = held(m);
+        void **base = cut_array(heap, cap);
+        settle(m);
+        memcpy(base, m->base, count * sizeof(void *));
+        m->base = base;
+        m->room = cap;
+        lift(m, base + count);
     }
+    set_cap(heap, m, class, cap);
+    restore(m);
 }
 
 void *heap_fill(struct heap *heap, unsigned class) {
@@ -524,8 +544,10 @@ void *heap_fill(struct heap *heap, unsigned class) {
     restore(m);
     void **top = atomic_get(&m->top, relaxed);
     if (top == m->base) {
-        if (m->trips++ > 0)
+        if (m->trips++ > 0) {
             grow(heap, m, class);
+            top = m->base;
+        }
         counter_add(&heap->stats.fills, 1);
         unsigned want = m->cap / 2;
         if (want > options.fill_batch)
@@ -604,7 +626,7 @@ void heap_free_borrowed(unsigned class, void *block) {
 
 void heap_drain(struct heap *heap, bool all) {
     counter_add(&heap->stats.drains, 1);
-    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
         struct magazine *m = &heap->magazines[class];
         unsigned count = held(m);
         if (all || m->trips == 0) {
@@ -623,7 +645,7 @@ void heap_drain(struct heap *heap, bool all) {
 
 void heap_arm(struct heap *heap, uint32_t now_ms) {
     heap->armed_ms = now_ms;
-    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
         heap->magazines[class].floor = (void **)UINTPTR_MAX;
         heap->magazines[class].limit = NULL;
     }

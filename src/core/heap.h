@@ -18,6 +18,8 @@
  *
  * Invariants  H1. base <= top <= base + cap, for classes that exist; every address below top is a
  *                 cached block of the class; hot stands for the one at top[-1]
+ *                 The arrays lie densely behind the heap's record, in the order of need: a small
+ *                 program touches few pages of them.
  *             H2. only the heap that owns a run touches its bitmap, counts and links
  *             H3. at most one EMPTY run a class is kept (stage 0)
  * Ownership   magazines: the heap's thread alone (of an orphan: whoever holds its lock). Bins,
@@ -44,6 +46,7 @@ struct magazine {
     void **base;
     uint32_t cap;
     uint32_t cap_max;
+    uint32_t room;  /* entries of the array: cap may grow as far in place */
     uint32_t trips; /* slow paths since the last drain */
 };
 _Static_assert(sizeof(struct magazine) == 64, "a magazine is one cache line");
@@ -82,6 +85,7 @@ struct heap {
     uint32_t drain_ms; /* owner: last drain */
     uint32_t armed_ms; /* owner: last heap_arm */
     size_t cap_bytes;  /* owner: bytes by which magazines have grown */
+    void **next_array; /* arrays are cut from the memory behind this record, as they are needed */
     struct heap_stats stats;
     struct bin bins[CLASS_COUNT];
 

@@ -10,7 +10,7 @@
 #define DEFAULTS_                                                                       \
     .fast_cap = 1024, .fill_batch = 256, .drain_interval = 250, .purge_delay_ms = 1000, \
     .lru_superslabs = 1024, .big_cache_mib = 256, .prewarm = 0, .arena_mib = 1048576,   \
-    .large_pages = LARGE_PAGES_AUTO, .stats = STATS_OFF, .crash_report = 0, .acquire_trace = 0
+    .large_pages = LARGE_PAGES_OFF, .stats = STATS_OFF, .crash_report = 0, .acquire_trace = 0
 
 struct options options = {DEFAULTS_};
 static const struct options defaults = {DEFAULTS_};
@@ -25,7 +25,7 @@ static const struct options defaults = {DEFAULTS_};
     X(big_cache_mib, 0, 1048576, "MiB", NULL, "most memory in freed large blocks kept whole")  \
     X(prewarm, 0, 4096, "2 MiB", NULL, "SuperSlabs made ready at start")                       \
     X(arena_mib, 8, 1048576, "MiB", NULL, "address space to reserve at most")                  \
-    X(large_pages, 0, 2, "", "off|auto|on", "huge pages for the heap of small blocks")         \
+    X(large_pages, 0, 1, "", "off|on", "huge pages for the heap of small blocks")         \
     X(stats, 0, 1, "", "off|exit", "print statistics at exit")                                 \
     X(crash_report, 0, 1, "", "off|on", "report on SIGSEGV, SIGBUS and SIGABRT too")           \
     X(acquire_trace, 0, 1, "", "off|on", "debug build: a line for each slot acquired")

@@ -58,8 +58,7 @@ static uint32_t claim_new(unsigned run) {
         return 0;
     uint32_t first = superslab * SUPERSLAB_SLOTS;
     struct superslab *ss = superslab_at(superslab);
-    bool wanted = options.large_pages == LARGE_PAGES_ON;
-    if (wanted && !ss->huge) {
+    if (options.large_pages == LARGE_PAGES_ON && !ss->huge) {
         ss->huge = 1;
         (void)os_huge(arena_slot_start(first), SUPERSLAB_BYTES);
     }
@@ -110,7 +109,7 @@ void pool_give(struct slot *slot) {
 }
 
 void pool_decay(uint32_t now_ms, uint32_t age_ms) {
-    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
         uint32_t left = atomic_get(&stacks[class].count, relaxed);
         uint32_t young = 0; /* a chain through `next`, by slot number */
         struct slot *slot;

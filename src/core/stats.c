@@ -23,14 +23,12 @@ static void collect_heap(struct hkm_stats *stats, struct heap *heap, size_t *cac
     SUM(large_allocs);
     SUM(large_hits);
     SUM(adoptions);
-    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
-        struct magazine *m = &heap->magazines[class];
-        cached[class] += (size_t)(atomic_get(&m->top, relaxed) - m->base);
-    }
     stats->bytes_cached += atomic_get(&heap->inbox_bytes, relaxed);
     if (!heap_try_enter(heap))
-        return;
-    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+        return; /* busy: then the counts are not exact in any case */
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        struct magazine *m = &heap->magazines[class];
+        cached[class] += (size_t)(atomic_get(&m->top, relaxed) - m->base);
         for (struct packet *p = heap->bins[class].stash; p != NULL;
              p = atomic_get(&p->next, relaxed))
             cached[class] += p->count;
@@ -83,7 +81,7 @@ void stats_collect(struct hkm_stats *stats) {
         if (!bitset_test(superslab_avail, i))
             collect_superslab(stats, i, in_use);
     }
-    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
         size_t live = in_use[class] > cached[class] ? in_use[class] - cached[class] : 0;
         stats->small_blocks_live += live;
         stats->small_bytes_live += live * sizeclass_bytes(class);
