@@ -1,4 +1,6 @@
 /* test_slot.c -- the state machine's every pair, and every block of every class. */
+#include <signal.h>
+
 #include "unit/unit.inc"
 
 #include "core/heap.h"
@@ -22,6 +24,8 @@ static const enum slot_state arrows[][2] = {
     {SLOT_EMPTY, SLOT_UNUSED},  {SLOT_UNUSED, SLOT_LARGE},  {SLOT_LARGE, SLOT_CACHED},
     {SLOT_CACHED, SLOT_LARGE},  {SLOT_CACHED, SLOT_UNUSED},
 };
+
+static bool put_one(struct slot *slot, void *block) { return slot_put(slot, &block, 1) == 1; }
 
 Test(slot, the_table_of_transitions_is_the_diagram) {
     bool drawn[SLOT_STATES][SLOT_STATES] = {{false}};
@@ -178,7 +182,7 @@ Test(slot, taking_every_block_gives_each_address_once_ascending_and_empties_the_
             check(taken == slot->capacity && bits_set(slot) == 0, "class %u", class);
             check(slot_take(slot, blocks, 1) == 0);
             for (unsigned i = 0; i < taken; i++)
-                check(slot_put(slot, slot->start + i * bytes));
+                check(put_one(slot, slot->start + i * bytes));
             check_run(slot);
             check(slot_free(slot) == slot->capacity, "S3");
             retire(slot);
@@ -200,14 +204,46 @@ Test(slot, put_takes_each_block_once_and_refuses_it_the_second_time) {
             blocks[k] = other;
         }
         for (unsigned i = 0; i < count; i++) {
-            check(slot_put(slot, blocks[i]), "class %u", class);
+            check(put_one(slot, blocks[i]), "class %u", class);
             if (i % 97 == 0)
                 check_run(slot);
         }
         check_run(slot);
-        for (unsigned i = 0; i < count; i++)
-            check(!slot_put(slot, blocks[i]), "class %u twice", class);
-        atomic_put(&slot->free_count, slot->capacity, relaxed);
+        retire(slot);
+    }
+}
+
+Test(slot, putting_a_block_twice_is_reported, .signal = SIGABRT) {
+    start_arena();
+    struct slot *slot = carve(20, 0);
+    check(slot_take(slot, blocks, 3) == 3);
+    (void)put_one(slot, blocks[1]);
+    (void)put_one(slot, blocks[1]);
+}
+
+Test(slot, a_block_twice_in_one_batch_is_reported, .signal = SIGABRT) {
+    start_arena();
+    struct slot *slot = carve(20, 0);
+    check(slot_take(slot, blocks, 3) == 3);
+    blocks[2] = blocks[1];
+    (void)slot_put(slot, blocks, 3);
+}
+
+Test(slot, put_stops_at_the_first_block_of_another_run) {
+    start_arena();
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        struct slot *slot = carve(class, 0);
+        unsigned count = slot_take(slot, blocks, 4);
+        char *last = slot->start + (size_t)slot->capacity * sizeclass_bytes(class);
+        for (unsigned k = 0; k < count; k++) { /* the k-th one is foreign, above or below */
+            void *own = blocks[k];
+            blocks[k] = k % 2 == 0 ? last : slot->start - sizeclass_bytes(class);
+            check(slot_put(slot, blocks, count) == k, "class %u, %u", class, k);
+            blocks[k] = own;
+            check(slot_take(slot, blocks, k) == k, "class %u, %u", class, k);
+        }
+        check(slot_put(slot, blocks, count) == count);
+        check_run(slot);
         retire(slot);
     }
 }
@@ -235,7 +271,7 @@ Test(slot, random_takes_and_puts_keep_a_model_of_the_run) {
                 size_t i = unit_below(&state, slot->capacity);
                 while (!out[i])
                     i = (i + 1) % slot->capacity;
-                check(slot_put(slot, slot->start + i * bytes));
+                check(put_one(slot, slot->start + i * bytes));
                 out[i] = false;
                 away--;
             }
@@ -247,7 +283,7 @@ Test(slot, random_takes_and_puts_keep_a_model_of_the_run) {
         while (away > 0 && slot_take(slot, blocks, 1) == 1)
             away++;
         for (unsigned i = 0; i < slot->capacity; i++)
-            check(slot_put(slot, slot->start + i * bytes));
+            check(put_one(slot, slot->start + i * bytes));
         retire(slot);
     }
 }

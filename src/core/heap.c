@@ -10,7 +10,7 @@
 #include "core/pool.h"
 #include "core/superslab.h"
 
-#define CACHE_BYTES_SMALL KIB(64)   /* a magazine's share, up to 1 KiB blocks */
+#define CACHE_BYTES_SMALL KIB(128)  /* a magazine's share, up to 1 KiB blocks */
 #define CACHE_BYTES_MEDIUM KIB(512) /* and above */
 #define CACHE_BYTES_TOTAL MIB(8)    /* a heap's, when its magazines grow */
 #define FIRST_CAP_BYTES KIB(2)
@@ -294,16 +294,20 @@ static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
         pool_give(slot);
 }
 
-static void put_home(struct heap *heap, struct slot *slot, void *block) {
+/* Puts blocks home as far as they are of the first one's run; returns how many they were. */
+static unsigned put_home(struct heap *heap, struct slot *slot, void *const *blocks,
+                         unsigned count) {
     unsigned before = slot_free(slot);
-    hkm_assert(before < slot->capacity, "S1 free count below capacity", slot);
-    hkm_assert(*arena_live_byte(slot->class, block) == 0, "S5 a block that comes home is dead",
-               block);
-    hkm_require(slot_put(slot, block), "S5 a cached block is not in the bitmap", block);
+    hkm_assert(*arena_live_byte(slot->class, *blocks) == 0, "S5 a block that comes home is dead",
+               *blocks);
+    unsigned put = slot_put(slot, blocks, count);
+    hkm_require(put > 0, "H1 a cached block is a block of its run", *blocks);
+    hkm_assert(before + put <= slot->capacity, "S1 free count within capacity", slot);
     if (before == 0)
         link_last(&heap->bins[slot->class], slot);
-    else if (before + 1 == slot->capacity)
+    if (before + put == slot->capacity)
         run_emptied(heap, slot);
+    return put;
 }
 
 /* Moves up to `want` free blocks of own runs, kept EMPTY one last (stage 0), to out[]. */
@@ -373,7 +377,7 @@ static HKM_COLD void send_directly(struct heap *heap, unsigned class, void *bloc
         if (!heap_enter(owner))
             break; /* lost */
         if (atomic_get(&slot->owner, relaxed) == owner) {
-            put_home(owner, slot, block);
+            (void)put_home(owner, slot, &block, 1);
             done = true;
         }
         heap_leave(owner);
@@ -414,15 +418,14 @@ static HKM_NOINLINE unsigned send_away(struct heap *heap, unsigned class, void *
 
 unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count) {
     unsigned away = 0;
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < count;) {
         if (i + 8 < count)
             __builtin_prefetch(slot_of_block(class, blocks[i + 8]));
-        void *block = blocks[i];
-        struct slot *slot = slot_of_block(class, block);
+        struct slot *slot = slot_of_block(class, blocks[i]);
         if (likely(atomic_get(&slot->owner, relaxed) == heap))
-            put_home(heap, slot, block);
+            i += put_home(heap, slot, blocks + i, count - i);
         else
-            blocks[away++] = block;
+            blocks[away++] = blocks[i++];
     }
     return away == 0 ? 0 : send_away(heap, class, blocks, away);
 }

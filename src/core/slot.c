@@ -90,3 +90,38 @@ unsigned slot_take(struct slot *slot, void **out, unsigned count) {
     counter_add(&slot->free_count, (uint16_t)-taken);
     return taken;
 }
+
+/* Adds blocks that share a word. */
+static void put_word(struct slot *slot, unsigned w, uint64_t mask, unsigned count) {
+    hkm_require((slot->bits[w] & mask) == 0 && bits_count(mask) == count,
+                "S5 a cached block is not in the bitmap, nor twice in a batch", slot);
+    slot->bits[w] |= mask;
+    if (w < slot->first)
+        slot->first = (uint16_t)w;
+}
+
+unsigned slot_put(struct slot *slot, void *const *blocks, unsigned count) {
+    const char *start = slot->start;
+    uint64_t inverse = sizeclass_table[slot->class].inverse;
+    size_t length = (size_t)slot->capacity * sizeclass_bytes(slot->class);
+    unsigned put = 0;
+    while (put < count) { /* a word at a time: neighbours were often freed together */
+        unsigned w = UINT32_MAX;
+        uint64_t mask = 0;
+        unsigned in_word = 0;
+        for (; put + in_word < count; in_word++) {
+            size_t offset = (size_t)((const char *)blocks[put + in_word] - start);
+            unsigned index = (unsigned)((offset * inverse) >> 42);
+            if (offset >= length || (in_word > 0 && index >> 6 != w))
+                break;
+            w = index >> 6;
+            mask |= UINT64_C(1) << (index & 63);
+        }
+        if (in_word == 0)
+            break;
+        put_word(slot, w, mask, in_word);
+        put += in_word;
+    }
+    counter_add(&slot->free_count, (uint16_t)put);
+    return put;
+}

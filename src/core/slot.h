@@ -97,17 +97,9 @@ void slot_retire(struct slot *slot);
 /* Moves up to `count` free blocks out of the bitmap, lowest addresses first, into out[]; returns
  * how many there were. */
 unsigned slot_take(struct slot *slot, void **out, unsigned count);
-/* Puts one block back into the bitmap; false when its bit was set already. */
-HKM_INLINE bool slot_put(struct slot *slot, const void *block) {
-    unsigned i = sizeclass_index(slot->class, (size_t)((const char *)block - slot->start));
-    uint64_t bit = UINT64_C(1) << (i & 63);
-    uint64_t word = slot->bits[i >> 6];
-    slot->bits[i >> 6] = word | bit;
-    if ((i >> 6) < slot->first)
-        slot->first = (uint16_t)(i >> 6);
-    counter_add(&slot->free_count, (uint16_t)1);
-    return (word & bit) == 0;
-}
+/* Puts blocks back into the bitmap, from blocks[0] on as far as they are of this run; returns how many
+ * they were. Aborts when one's bit was set already (S5). */
+unsigned slot_put(struct slot *slot, void *const *blocks, unsigned count);
 HKM_INLINE unsigned slot_words(const struct slot *slot) { return (slot->capacity + 63u) / 64u; }
 
 #endif
