@@ -282,3 +282,28 @@ uninstall:
 
 clean:
 	rm -rf '$(OUT)'
+
+# ---- stress (stress/*.c on the hkm_ interface; the matrix: ci/matrix) --------------
+#
+#   make stress               every program, release and debug; STRESS_SECONDS, THREADS, SEED
+#   make stress SAN=thread    every program in that sanitizer's build; address, undefined, memory
+#   make stress-full          the whole matrix, hours: ci/matrix --full says how many
+#   $(OUT)/<variant>/stress/NAME    stress/NAME.c and stress/stress.c with the variant's libhkm
+
+STRESS_NAMES  := $(filter-out stress,$(basename $(notdir $(sort $(wildcard stress/*.c)))))
+STRESS_BUILDS  = $(if $(SAN),san-$(SAN),release debug)
+STRESS_FLAGS  := -Istress -fno-builtin -pthread $(WARN)
+
+define stress_template
+$(OUT)/$(1)/stress/%: stress/%.c stress/stress.c stress/stress.h include/hakmem/hakmem.h $(call hkm_of,$(1))
+	@mkdir -p $$(@D)
+	$(call cc_of,$(1)) $(filter-out -fPIC,$(call flags_of,$(1))) $(STRESS_FLAGS) $$(CFLAGS) -o $$@ $$< stress/stress.c $(call hkm_of,$(1)) $$(LDFLAGS) -ldl
+stress-$(1): $(STRESS_NAMES:%=$(OUT)/$(1)/stress/%)
+endef
+$(foreach variant,$(VARIANTS),$(eval $(call stress_template,$(variant))))
+
+.PHONY: stress stress-full $(VARIANTS:%=stress-%)
+stress: $(STRESS_BUILDS:%=stress-%)
+	@ci/matrix --builds '$(STRESS_BUILDS)' --threads '$(or $(THREADS),8)' --seconds '$(or $(STRESS_SECONDS),5)' --options default --out '$(OUT)'
+stress-full:
+	@ci/matrix --full --out '$(OUT)'

@@ -32,7 +32,7 @@ static void send_home(struct heap *heap, unsigned class, void **out, unsigned co
 }
 static void drain(struct heap *heap, bool all) {
     check(heap_enter(heap));
-    heap_drain(heap, all);
+    heap_drain(heap, all ? DRAIN_ALL : DRAIN_AGED);
     heap_leave(heap);
 }
 static uint64_t stage(struct heap *heap, unsigned i) {

@@ -254,7 +254,7 @@ Test(heap_life, four_threads_that_exchange_blocks_and_change_heaps_lose_none) {
     for (int round = 0; round < 2; round++)
         for (uint32_t i = 0; i < heap_count(); i++) {
             check(heap_enter(heap_by_number(i)));
-            heap_drain(heap_by_number(i), true);
+            heap_drain(heap_by_number(i), DRAIN_ALL);
             heap_leave(heap_by_number(i));
         }
     for (uint32_t s = 1; s < superslab_top() * SUPERSLAB_SLOTS; s++)

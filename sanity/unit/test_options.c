@@ -18,7 +18,7 @@ static const struct {
     {"big_cache_mib", &options.big_cache_mib, 0, 1048576},
     {"prewarm", &options.prewarm, 0, 4096},
     {"arena_mib", &options.arena_mib, 8, 1048576},
-    {"large_pages", &options.large_pages, 0, 2},
+    {"large_pages", &options.large_pages, 0, 1},
     {"stats", &options.stats, 0, 1},
     {"crash_report", &options.crash_report, 0, 1},
     {"acquire_trace", &options.acquire_trace, 0, 1},
@@ -102,8 +102,8 @@ Test(options, choices_are_set_by_word_or_number) {
     load("large_pages=on,stats=exit,crash_report=on");
     check(options.large_pages == LARGE_PAGES_ON && options.stats == STATS_EXIT);
     check(options.crash_report == 1 && said[0] == '\0');
-    load("large_pages=auto,stats=off,crash_report=0");
-    check(options.large_pages == LARGE_PAGES_AUTO && options.stats == STATS_OFF);
+    load("large_pages=off,stats=off,crash_report=0");
+    check(options.large_pages == LARGE_PAGES_OFF && options.stats == STATS_OFF);
     check(options.crash_report == 0 && said[0] == '\0');
 }
 
@@ -158,7 +158,7 @@ Test(options, a_very_long_value_is_cut_off_in_the_report) {
 }
 
 Test(options, help_prints_every_option_with_its_effective_and_default_value) {
-    load("fast_cap=77,help,large_pages=off");
+    load("fast_cap=77,help,large_pages=on");
     for (int i = 0; i < COUNT; i++) {
         char start[40];
         (void)snprintf(start, sizeof start, "\n%s ", table[i].name);
@@ -168,7 +168,7 @@ Test(options, help_prints_every_option_with_its_effective_and_default_value) {
     check(sscanf(strstr(said, "\nfast_cap"), "%19s %19s %19s", name, value, standard) == 3);
     check(strcmp(value, "77") == 0 && strcmp(standard, "1024") == 0);
     check(sscanf(strstr(said, "\nlarge_pages"), "%19s %19s %19s", name, value, standard) == 3);
-    check(strcmp(value, "off") == 0 && strcmp(standard, "auto") == 0);
+    check(strcmp(value, "on") == 0 && strcmp(standard, "off") == 0);
     check(lines() == COUNT + 2, "%s", said);
 }
 

@@ -23,9 +23,9 @@ static void tidy_others(const struct heap *mine) {
     }
 }
 
-static void drain(struct heap *heap, bool all) {
+static void drain(struct heap *heap, enum heap_drain how) {
     if (heap != NULL && heap_enter_own(heap)) {
-        heap_drain(heap, all);
+        heap_drain(heap, how);
         heap_leave_own(heap);
     }
 }
@@ -49,7 +49,7 @@ void decay_tick(struct heap *heap) {
     bool over = superslab_warm_count() > options.lru_superslabs;
     if (heap != NULL && now - heap->drain_ms >= options.drain_interval) {
         heap->drain_ms = now;
-        drain(heap, options.drain_interval == 0);
+        drain(heap, options.drain_interval == 0 ? DRAIN_ALL : DRAIN_AGED);
     }
     if (is_due(now, delay / 8) || over)
         (void)run(heap, now, over ? 0 : delay);
@@ -59,12 +59,12 @@ void decay_tick(struct heap *heap) {
 }
 
 size_t decay_all(struct heap *heap) {
-    drain(heap, true);
+    drain(heap, DRAIN_ALL);
     return run(heap, os_clock_ms(), 0);
 }
 
 void decay_for_space(struct heap *heap) {
-    drain(heap, true);
+    drain(heap, DRAIN_ALL);
     tidy_others(heap);
     large_decay(os_clock_ms(), 0);
     pool_decay(os_clock_ms(), 0);

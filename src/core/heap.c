@@ -155,7 +155,7 @@ static void make_orphan(struct heap *heap) {
 
 void heap_abandon(struct heap *heap) {
     if (heap_enter(heap)) {
-        heap_drain(heap, true);
+        heap_drain(heap, DRAIN_ALL);
         heap_leave(heap);
     }
     make_orphan(heap);
@@ -193,7 +193,7 @@ void heap_after_fork(uintptr_t forker) {
             lose(heap);
         else if (holder == 0 && !mine && atomic_get(&heap->state, relaxed) == HEAP_OWNED &&
                  heap_try_enter(heap)) { /* whole: its thread was outside every slow path */
-            heap_drain(heap, true);
+            heap_drain(heap, DRAIN_ALL);
             heap_leave(heap);
             make_orphan(heap);
         }
@@ -501,13 +501,24 @@ static bool inherit(struct heap *heap, unsigned class) {
     return bin->head != 0;
 }
 
-/* A run from the pool, linked. Leaves the lock meanwhile: stage 3 can enter the OS. */
-static bool get_run(struct heap *heap, unsigned class) {
+/* A run from the pool, linked. Leaves the lock meanwhile: stage 3 can enter the OS. Before it, the
+ * heap's own thread lets go of what it has not used lately: a few blocks in idle magazines can pin
+ * many runs, which other classes could have instead of a new SuperSlab. */
+static bool get_run(struct heap *heap, unsigned class, bool own) {
     if (heap_orphans() > 0 && inherit(heap, class))
         return true;
     unsigned stage;
     heap_leave(heap);
     struct slot *slot = pool_take(class, heap, &stage);
+    if (slot == NULL && own && heap_enter(heap)) {
+        heap_drain(heap, DRAIN_IDLE);
+        heap_leave(heap);
+        slot = pool_take(class, heap, &stage);
+    }
+    if (slot == NULL) {
+        stage = 3;
+        slot = pool_take_new(class, heap);
+    }
     (void)heap_enter(heap);
     if (slot == NULL)
         return false;
@@ -558,7 +569,7 @@ void *heap_fill(struct heap *heap, unsigned class) {
         unsigned got = take_from_stash(heap, class, top, want);
         if (got == 0) {
             got = take_from_runs(heap, class, top, want);
-            while (got == 0 && get_run(heap, class)) {
+            while (got == 0 && get_run(heap, class, true)) {
                 top = atomic_get(&m->top, relaxed);
                 if (top != m->base)
                     break; /* a signal handler filled the magazine while the lock was free */
@@ -612,7 +623,7 @@ void *heap_take_one(struct heap *heap, unsigned class) {
     if (take_from_stash(heap, class, &block, 1) == 1)
         return block;
     while (take_from_runs(heap, class, &block, 1) == 0) {
-        if (!get_run(heap, class))
+        if (!get_run(heap, class, false))
             return NULL;
     }
     return block;
@@ -627,14 +638,14 @@ void heap_free_borrowed(unsigned class, void *block) {
     heap_leave(heap);
 }
 
-void heap_drain(struct heap *heap, bool all) {
+void heap_drain(struct heap *heap, enum heap_drain how) {
     counter_add(&heap->stats.drains, 1);
     for (unsigned class = 1; class < CLASS_COUNT; class++) {
         struct magazine *m = &heap->magazines[class];
         unsigned count = held(m);
-        if (all || m->trips == 0) {
+        if (how == DRAIN_ALL || m->trips == 0) {
             if (count > 0)
-                flush(heap, m, class, all ? count : (count + 1) / 2);
+                flush(heap, m, class, how == DRAIN_AGED ? (count + 1) / 2 : count);
             uint32_t cap = first_cap(m, class);
             if (cap < m->cap && held(m) <= cap) {
                 set_cap(heap, m, class, cap);

@@ -139,8 +139,10 @@ void *heap_take_one(struct heap *heap, unsigned class);
 unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count);
 /* Inboxes and stashes go to the bitmaps, kept EMPTY runs to the pool. */
 void heap_collect(struct heap *heap);
-/* heap_collect, after emptying magazines that were idle since the last drain, or all of them. */
-void heap_drain(struct heap *heap, bool all);
+/* heap_collect, after flushing half of the magazines that were idle since the last drain, the whole
+ * of these, or the whole of all. By the heap's own thread, or of a heap that has none. */
+enum heap_drain { DRAIN_AGED, DRAIN_IDLE, DRAIN_ALL };
+void heap_drain(struct heap *heap, enum heap_drain how);
 
 /* ---- without ---- */
 

@@ -67,6 +67,12 @@ static uint32_t claim_new(unsigned run) {
     return first;
 }
 
+static struct slot *carve(uint32_t first, unsigned class, struct heap *owner) {
+    (void)superslab_soil(first, sizeclass_table[class].run_slots);
+    slot_carve(slot_at(first), class, owner);
+    return slot_at(first);
+}
+
 struct slot *pool_take(unsigned class, struct heap *owner, unsigned *stage) {
     *stage = 1;
     struct slot *slot = pop(class);
@@ -76,19 +82,14 @@ struct slot *pool_take(unsigned class, struct heap *owner, unsigned *stage) {
         atomic_put(&slot->owner, owner, relaxed);
         return slot;
     }
-    unsigned run = sizeclass_table[class].run_slots;
     *stage = 2;
-    uint32_t first = claim_open(run);
-    if (first == 0) {
-        *stage = 3;
-        first = claim_new(run);
-        if (first == 0)
-            return NULL;
-    }
-    (void)superslab_soil(first, run);
-    slot = slot_at(first);
-    slot_carve(slot, class, owner);
-    return slot;
+    uint32_t first = claim_open(sizeclass_table[class].run_slots);
+    return first == 0 ? NULL : carve(first, class, owner);
+}
+
+struct slot *pool_take_new(unsigned class, struct heap *owner) {
+    uint32_t first = claim_new(sizeclass_table[class].run_slots);
+    return first == 0 ? NULL : carve(first, class, owner);
 }
 
 static void retire(struct slot *slot) {
