@@ -97,8 +97,8 @@ void slot_retire(struct slot *slot);
 /* Moves up to `count` free blocks out of the bitmap, lowest addresses first, into out[]; returns
  * how many there were. */
 unsigned slot_take(struct slot *slot, void **out, unsigned count);
-/* Puts blocks back into the bitmap, from blocks[0] on as far as they are of this run; returns how many
- * they were. Aborts when one's bit was set already (S5). */
+/* Puts blocks back into the bitmap, from blocks[0] on as far as they are of this run; returns how
+ * many they were. Aborts when one's bit was set already (S5). */
 unsigned slot_put(struct slot *slot, void *const *blocks, unsigned count);
 HKM_INLINE unsigned slot_words(const struct slot *slot) { return (slot->capacity + 63u) / 64u; }
 

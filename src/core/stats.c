@@ -78,7 +78,7 @@ void stats_collect(struct hkm_stats *stats) {
             collect_heap(stats, heap, cached);
     }
     for (uint32_t i = 0; arena.bytes != 0 && i < superslab_top(); i++) {
-        if (!bitset_test(superslab_avail, i))
+        if (superslab_in_use(i))
             collect_superslab(stats, i, in_use);
     }
     for (unsigned class = 1; class < CLASS_COUNT; class++) {

@@ -33,6 +33,11 @@ uint32_t superslab_warm_count(void) {
     int32_t count = (int32_t)atomic_get(&warm_count, relaxed);
     return count <= 0 ? 0 : (uint32_t)count;
 }
+bool superslab_in_use(uint32_t superslab) {
+    uint64_t word =
+        atomic_get(&committed[superslab >> 6], acquire); /* pairs with commit's release */
+    return (word & bitset_bit(superslab)) != 0 && !bitset_test(superslab_avail, superslab);
+}
 size_t superslab_committed_bytes(void) { return atomic_get(&committed_bytes, relaxed); }
 uint64_t superslab_returned_bytes(void) { return atomic_get(&returned_bytes, relaxed); }
 
@@ -83,7 +88,7 @@ static int commit(size_t first, size_t count) {
     if (error != 0)
         return error;
     for (size_t i = from; i < end; i++) {
-        if ((atomic_or(&committed[i >> 6], bitset_bit(i), relaxed) & bitset_bit(i)) == 0)
+        if ((atomic_or(&committed[i >> 6], bitset_bit(i), release) & bitset_bit(i)) == 0)
             atomic_add(&committed_bytes, SUPERSLAB_BYTES, relaxed);
     }
     return 0;

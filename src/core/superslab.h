@@ -81,6 +81,9 @@ void superslab_release(uint32_t first_slot, size_t count, uint32_t now_ms);
  * `age_ms`. Returns the number of bytes. Enters the OS. */
 size_t superslab_purge(uint32_t now_ms, uint32_t age_ms);
 
+/* Whether a SuperSlab holds anything for the program: then its record can be read. One that is just
+ * being committed does not yet. */
+bool superslab_in_use(uint32_t superslab);
 /* One more than the highest SuperSlab that was ever taken. */
 uint32_t superslab_top(void);
 /* Bytes of dirty slots that nobody holds; approximate while threads run. */
