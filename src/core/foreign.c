@@ -79,7 +79,8 @@ static bool look(const struct maps_region *region, void *arg) {
         search->what = "static data or code, or a mapped file";
     else
         search->what = "mapped, but not by malloc";
-    if (!own_stack && !file && region->readable && region->writable)
+    /* An arena of glibc's may lie right behind a mapped file, as .bss does: the chunk decides. */
+    if (!own_stack && region->name[0] != '/' && region->readable && region->writable)
         search->glibc = is_chunk(region, search->pointer);
     return false;
 }
