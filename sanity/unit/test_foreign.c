@@ -1,6 +1,7 @@
 /* test_foreign.c -- pointers outside the arena: glibc's blocks are served, all others are named. */
 #include "unit/unit.inc"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -156,4 +157,27 @@ Test(foreign, the_inside_of_a_glibc_block_is_refused) {
         check_refused(block + 64, "not by malloc");
         free(block);
     }
+}
+
+/* The words that glibc keeps at the start of such an arena and before a block, laid right behind a
+ * mapped file, where .bss would lie too. */
+Test(foreign, a_block_of_an_arena_right_behind_a_mapped_file_is_known) {
+    enum { WORDS = 512, BLOCK = 256 }; /* the block's place, in words */
+    size_t arena_bytes = (size_t)64 << 20;
+    int fd = open("/proc/self/exe", O_RDONLY);
+    char *range = mmap(NULL, 3 * arena_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(fd >= 0 && range != MAP_FAILED);
+    char *heap = (char *)(((uintptr_t)range + 2 * arena_bytes - 1) & ~(uintptr_t)(arena_bytes - 1));
+    char *file = mmap(heap - 65536, 65536, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0);
+    size_t *words = mmap(heap, 65536, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    check(file != MAP_FAILED && words != MAP_FAILED);
+    words[0] = (size_t)heap + 48;    /* the arena, in its first heap */
+    words[BLOCK - 1] = 64 | 4 | 1;   /* a chunk of 64 bytes, not of the main arena */
+    words[BLOCK - 1 + 8] = 1024 | 1; /* the next one knows that it is in use */
+    check(foreign_usable_size(&words[BLOCK]) == 56);
+    words[BLOCK - 1 + 8] = 1024;
+    check_refused(&words[BLOCK], "static data");
+    (void)close(fd);
+    _Static_assert(BLOCK + 8 < WORDS, "within the page");
 }
