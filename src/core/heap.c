@@ -12,9 +12,9 @@
 
 #define CACHE_BYTES_SMALL KIB(128)  /* a magazine's share, up to 1 KiB blocks */
 #define CACHE_BYTES_MEDIUM KIB(512) /* and above */
-#define CACHE_BYTES_TOTAL MIB(8)    /* a heap's, when its magazines grow */
+#define CACHE_BYTES_TOTAL MIB(32)   /* all heaps', when their magazines grow */
 #define FIRST_CAP_BYTES KIB(2)
-#define INBOX_HELP_BYTES MIB(1)   /* what may wait for an idle owner */
+#define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner */
 #define IDLE_DIRTY_ALARM KIB(256) /* from here on a heap must not miss the purge delay */
 
 struct heap heap_none;
@@ -48,11 +48,21 @@ static uint32_t cap_max(unsigned class) {
     return cap < 2 ? 2 : (uint32_t)cap;
 }
 
+/* What every heap may hold from the start; few of the blocks that are mid-large. */
 static uint32_t first_cap(const struct magazine *m, unsigned class) {
-    size_t cap = FIRST_CAP_BYTES / sizeclass_bytes(class);
-    if (cap < 4)
-        cap = 4;
+    size_t bytes = sizeclass_bytes(class);
+    size_t cap = FIRST_CAP_BYTES / bytes;
+    size_t least = bytes <= KIB(8) ? 4 : bytes <= KIB(32) ? 2 : 1;
+    if (cap < least)
+        cap = least;
     return cap < m->cap_max ? (uint32_t)cap : m->cap_max;
+}
+
+/* By how much a heap's magazines may grow: a share of what all may, so that many threads do not
+ * hold many times as much. */
+static size_t growth_share(void) {
+    size_t threads = heap_count() - heap_orphans();
+    return CACHE_BYTES_TOTAL / (threads < 4 ? 4 : threads);
 }
 
 static void set_cap(struct heap *heap, struct magazine *m, unsigned class, uint32_t cap) {
@@ -538,7 +548,7 @@ static void reverse(void **blocks, unsigned count) {
 /* A magazine that overflows or runs dry again gets more room, while its heap's share lasts. */
 static void grow(struct heap *heap, struct magazine *m, unsigned class) {
     uint32_t cap = m->cap * 4 < m->cap_max ? m->cap * 4 : m->cap_max;
-    if (cap == m->cap || heap->cap_bytes >= CACHE_BYTES_TOTAL)
+    if (cap == m->cap || heap->cap_bytes >= growth_share())
         return;
     if (cap > m->room) {
         uint32_t count = held(m);
@@ -563,7 +573,7 @@ void *heap_fill(struct heap *heap, unsigned class) {
             top = m->base;
         }
         counter_add(&heap->stats.fills, 1);
-        unsigned want = m->cap / 2;
+        unsigned want = (m->cap + 1) / 2;
         if (want > options.fill_batch)
             want = (unsigned)options.fill_batch;
         unsigned got = take_from_stash(heap, class, top, want);
@@ -608,7 +618,7 @@ void heap_flush(struct heap *heap, unsigned class, void *block) {
     }
     if (atomic_get(&m->top, relaxed) == m->limit) {
         counter_add(&heap->stats.flushes, 1);
-        flush(heap, m, class, m->cap / 2);
+        flush(heap, m, class, (m->cap + 1) / 2);
         if (superslab_idle_dirty() >= IDLE_DIRTY_ALARM)
             m->floor = (void **)UINTPTR_MAX; /* the next malloc looks at the clock */
     }
