@@ -116,14 +116,17 @@ static bool start(void) {
     return true;
 }
 
+/* The phase and, while STARTING, the process that is at it, in one word: a child forked meanwhile
+ * by another thread starts anew instead of waiting for a thread that it does not have. */
 bool life_ready(void) {
     for (unsigned attempt = 0;; attempt++) {
         uint32_t now = atomic_get(&phase, acquire);
         if (likely(now == READY))
             return true;
-        if (now == STARTING && atomic_get(&starter, relaxed) == os_thread_token())
+        uint32_t mine = os_process() << 2 | STARTING;
+        if (now == mine && atomic_get(&starter, relaxed) == os_thread_token())
             return false;
-        if (now == BEFORE && atomic_cas(&phase, &now, STARTING, acquire, relaxed)) {
+        if (now != mine && atomic_cas(&phase, &now, mine, acquire, relaxed)) {
             atomic_put(&starter, os_thread_token(), relaxed);
             bool ok = start();
             atomic_put(&phase, ok ? READY : BEFORE, release);

@@ -46,6 +46,9 @@ void os_backoff(unsigned attempt);
 /* A number, not 0, that differs between all threads alive. */
 uintptr_t os_thread_token(void);
 
+/* The process's number. Enters the OS. */
+uint32_t os_process(void);
+
 /* Writes to a descriptor, as far as that goes. Async-signal-safe. */
 void os_write(int fd, const char *text, size_t bytes);
 /* A descriptor for stderr that stays when the program closes its own; 2 when there is none to be

@@ -122,6 +122,8 @@ static __thread char thread_mark;
 
 uintptr_t os_thread_token(void) { return (uintptr_t)&thread_mark; }
 
+uint32_t os_process(void) { return (uint32_t)getpid(); }
+
 void os_write(int fd, const char *text, size_t bytes) {
     int saved = errno;
     while (bytes > 0) {
