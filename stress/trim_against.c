@@ -40,7 +40,7 @@ static void meddle(struct stress_thread *t) {
     case 0: (void)hkm_purge(); break;
     case 1: (void)hkm_malloc_trim(stress_pick(t, MIB(4))); break;
     case 2: STRESS_REQUIRE(hkm_stats_get(&s) == 0, "hkm_stats_get failed"); break;
-    default: (void)hkm_owns(&s); break;
+    default: STRESS_REQUIRE(hkm_owns(&s) == 0, "an address on the stack is owned"); break;
     }
     uint64_t word = stress_take(&cells[stress_pick(t, CELLS)]);
     if (word != 0)
