@@ -496,8 +496,7 @@ static bool inherit(struct heap *heap, unsigned class) {
          i = bitset_next_set(orphans, i + 1, end), tries++) {
         struct heap *orphan = heap_by_number((uint32_t)i);
         struct bin *theirs = &orphan->bins[class];
-        if ((theirs->head == 0 && atomic_get(&orphan->inbox[class], relaxed) == NULL) ||
-            orphan == heap || !heap_try_enter(orphan))
+        if (orphan == heap || !heap_try_enter(orphan))
             continue;
         collect_class(orphan, class);
         while (theirs->head != 0) {
