@@ -210,6 +210,89 @@ Test(os, calls_are_counted_by_kind) {
         check(os_call_count((enum os_call)i) == before[i] + made[i], "kind %d", i);
 }
 
+/* ---- faults and time by command ---- */
+
+#if HKM_OS_TEST
+static const char *asked_site;
+static enum os_call asked_call;
+static size_t asked_bytes, times_asked;
+static int answer;
+
+static int note_and_answer(enum os_call call, const char *site, size_t bytes) {
+    asked_call = call;
+    asked_site = site;
+    asked_bytes = bytes;
+    times_asked++;
+    errno = 99;
+    return answer;
+}
+/* Whether the last call asked just once, for `site` as a call of this kind with these bytes. */
+static bool was_asked(enum os_call call, const char *site, size_t bytes) {
+    bool right = times_asked == 1 && asked_call == call && strcmp(asked_site, site) == 0 &&
+                 asked_bytes == bytes;
+    times_asked = 0;
+    return right;
+}
+
+Test(os, a_test_is_asked_before_every_call_that_maps_memory_and_0_lets_it_pass) {
+    os_test.fail = note_and_answer;
+    errno = 77;
+    char *start = os_reserve(MIB(4));
+    check(start != NULL && was_asked(OS_MMAP, "os_reserve", MIB(4)));
+    check(os_commit(start, MIB(4)) == 0 && was_asked(OS_MPROTECT, "os_commit", MIB(4)));
+    memset(start, 7, 8 * page());
+    check(os_purge(start, page()) == 0 && was_asked(OS_MADVISE, "os_purge", page()));
+    check(os_renew(start + page(), page()) == 0 && was_asked(OS_MMAP, "os_renew", page()));
+    check(start[0] == 0 && start[page()] == 0 && start[2 * page()] == 7);
+    (void)os_move(start, start + MIB(2), page());
+    check(was_asked(OS_MREMAP, "os_move", page()));
+    (void)os_huge(start, MIB(2));
+    check(was_asked(OS_MADVISE, "os_huge", MIB(2)));
+    check(os_readable(start, page()) == 0 && was_asked(OS_MPROTECT, "os_readable", page()));
+    os_unreserve(start, MIB(4));
+    char byte;
+    check(was_asked(OS_MUNMAP, "os_unreserve", MIB(4)) && !os_peek(start, &byte, 1));
+    check(errno == 77, "what the test does to errno is undone");
+}
+
+Test(os, a_call_that_shall_fail_is_counted_and_not_made) {
+    char *start = os_reserve(MIB(4));
+    check(os_commit(start, MIB(2)) == 0);
+    memset(start, 7, MIB(2));
+    uint64_t before = os_call_count(OS_MADVISE);
+    answer = EAGAIN;
+    os_test.fail = note_and_answer;
+    errno = 77;
+    check(os_reserve(page()) == NULL);
+    char byte;
+    check(os_commit(start + MIB(2), page()) == EAGAIN && !os_peek(start + MIB(2), &byte, 1));
+    check(os_readable(start + MIB(2), page()) == EAGAIN && !os_peek(start + MIB(2), &byte, 1));
+    check(os_purge(start, page()) == EAGAIN && os_huge(start, MIB(2)) == EAGAIN);
+    check(os_renew(start, page()) == EAGAIN);
+    check(os_move(start, start + page(), page()) == EAGAIN);
+    for (size_t i = 0; i < MIB(2); i++)
+        check(start[i] == 7);
+    os_unreserve(start, MIB(4));
+    check(os_peek(start, &byte, 1) && errno == 77);
+    check(times_asked == 8 && os_call_count(OS_MADVISE) == before + 2);
+    os_test.fail = NULL;
+    os_unreserve(start, MIB(4));
+    check(times_asked == 8 && !os_peek(start, &byte, 1));
+}
+
+Test(os, a_virtual_clock_reads_what_it_was_set_to_and_the_systems_clock_comes_back) {
+    uint32_t real = os_clock_ms();
+    os_test.clock_ms = 123456;
+    check(os_elapsed_ms(os_clock_ms(), real) < 60000, "set, but not in use");
+    os_test.clock_is_virtual = 1;
+    check(os_clock_ms() == 123456);
+    os_test.clock_ms += 86400000;
+    check(os_clock_ms() == 86523456);
+    os_test.clock_is_virtual = 0;
+    check(os_elapsed_ms(os_clock_ms(), real) < 60000);
+}
+#endif
+
 static uintptr_t tokens[8];
 static pthread_barrier_t all_there;
 

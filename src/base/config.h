@@ -14,6 +14,7 @@
 #define HKM_CHECK 0
 #endif
 enum { HKM_CHECK_LEVEL = HKM_CHECK };
+#define HKM_OS_TEST (HKM_CHECK >= 1) /* os.h: tests may make calls fail and set the clock */
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)

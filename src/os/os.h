@@ -1,7 +1,8 @@
 /* os.h -- the contract with the operating system: everything the allocator asks of it.
  * Purpose     reserve, commit and purge address space; time; waiting; writing a report. One
  *             file per system implements it (os_linux.c); the rest of the tree makes no system
- *             call. A simulation replaces this file.
+ *             call. A simulation replaces this file. Checked builds let a test make calls fail and
+ *             set the clock (struct os_test); a release build has nothing of that.
  * Errors      functions that can fail return 0 or an errno value, and leave errno as it was.
  * Locking     none is needed, and no caller holds a lock across a call that maps memory.
  */
@@ -63,7 +64,22 @@ bool os_each_line(const char *path, char *buffer, size_t bytes,
 /* Value of an environment variable, NULL in set-uid programs. */
 const char *os_getenv(const char *name);
 
-/* How often a call of this kind was made. */
+/* How often a call of this kind was made, the failed ones too. */
 uint64_t os_call_count(enum os_call call);
+
+/* ---- for tests: faults and a clock of their own; checked builds only ----
+ *
+ * `fail`, when set, is asked before each system call that maps memory, with the os_ function's
+ * name as `site`; what it returns other than 0 is the error that the call fails with, without
+ * having been made. It may be asked by several threads at once, and must not allocate. With
+ * `clock_is_virtual` the clock reads `clock_ms` instead of the system's. All of it is 0 at first. */
+#if HKM_OS_TEST
+typedef int os_fail(enum os_call call, const char *site, size_t bytes);
+struct os_test {
+    ATOMIC(os_fail *) fail;
+    ATOMIC(uint32_t) clock_is_virtual, clock_ms;
+};
+extern struct os_test os_test;
+#endif
 
 #endif

@@ -1,6 +1,7 @@
 /* os_linux.c -- the contract of os.h, for Linux.
- * Purpose     thin wrappers; each call that maps memory is counted.
- * Ownership   the counters are shared and only ever added to.
+ * Purpose     thin wrappers; each call that maps memory is counted, and in a checked build a test
+ *             is asked first whether it shall fail (`begin`).
+ * Ownership   the counters are shared and only ever added to; os_test is the test's.
  */
 #include "os/os.h"
 
@@ -21,7 +22,27 @@
 
 static ATOMIC(uint64_t) calls[OS_CALLS];
 
-static void count(enum os_call call) { atomic_add(&calls[call], 1, relaxed); }
+#if HKM_OS_TEST
+struct os_test os_test;
+#endif
+
+/* Counts a call that is about to be made; the error that a test wants instead of it, or 0. */
+HKM_INLINE int begin(enum os_call call, const char *site, size_t bytes) {
+    atomic_add(&calls[call], 1, relaxed);
+    int error = 0;
+#if HKM_OS_TEST
+    os_fail *fail = atomic_get(&os_test.fail, acquire); /* with the test's release of its state */
+    if (unlikely(fail != NULL)) {
+        int saved = errno;
+        error = fail(call, site, bytes);
+        errno = saved;
+    }
+#else
+    (void)site;
+    (void)bytes;
+#endif
+    return error;
+}
 
 uint64_t os_call_count(enum os_call call) { return atomic_get(&calls[call], relaxed); }
 
@@ -45,60 +66,78 @@ static int outcome(bool failed, int saved) {
 }
 
 void *os_reserve(size_t bytes) {
+    if (unlikely(begin(OS_MMAP, __func__, bytes) != 0))
+        return NULL;
     int saved = errno;
-    count(OS_MMAP);
     void *start = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     errno = saved;
     return start == MAP_FAILED ? NULL : start;
 }
 
 void os_unreserve(void *start, size_t bytes) {
+    if (unlikely(begin(OS_MUNMAP, __func__, bytes) != 0))
+        return;
     int saved = errno;
-    count(OS_MUNMAP);
     (void)munmap(start, bytes);
     errno = saved;
 }
 
 int os_commit(void *start, size_t bytes) {
+    int error = begin(OS_MPROTECT, __func__, bytes);
+    if (unlikely(error != 0))
+        return error;
     int saved = errno;
-    count(OS_MPROTECT);
     return outcome(mprotect(start, bytes, PROT_READ | PROT_WRITE) != 0, saved);
 }
 
 int os_readable(void *start, size_t bytes) {
+    int error = begin(OS_MPROTECT, __func__, bytes);
+    if (unlikely(error != 0))
+        return error;
     int saved = errno;
-    count(OS_MPROTECT);
     return outcome(mprotect(start, bytes, PROT_READ) != 0, saved);
 }
 
 int os_purge(void *start, size_t bytes) {
+    int error = begin(OS_MADVISE, __func__, bytes);
+    if (unlikely(error != 0))
+        return error;
     int saved = errno;
-    count(OS_MADVISE);
     return outcome(madvise(start, bytes, MADV_DONTNEED) != 0, saved);
 }
 
 int os_renew(void *start, size_t bytes) {
+    int error = begin(OS_MMAP, __func__, bytes);
+    if (unlikely(error != 0))
+        return error;
     int saved = errno;
-    count(OS_MMAP);
     void *at = mmap(start, bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
     return outcome(at == MAP_FAILED, saved);
 }
 
 int os_move(void *from, void *to, size_t bytes) {
+    int error = begin(OS_MREMAP, __func__, bytes);
+    if (unlikely(error != 0))
+        return error;
     int saved = errno;
-    count(OS_MREMAP);
     void *at = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
     return outcome(at == MAP_FAILED, saved);
 }
 
 int os_huge(void *start, size_t bytes) {
+    int error = begin(OS_MADVISE, __func__, bytes);
+    if (unlikely(error != 0))
+        return error;
     int saved = errno;
-    count(OS_MADVISE);
     return outcome(madvise(start, bytes, MADV_HUGEPAGE) != 0, saved);
 }
 
 uint32_t os_clock_ms(void) {
+#if HKM_OS_TEST
+    if (unlikely(atomic_get(&os_test.clock_is_virtual, relaxed) != 0))
+        return atomic_get(&os_test.clock_ms, relaxed);
+#endif
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
