@@ -71,8 +71,9 @@ uint64_t os_call_count(enum os_call call);
  *
  * `fail`, when set, is asked before each system call that maps memory, with the os_ function's
  * name as `site`; what it returns other than 0 is the error that the call fails with, without
- * having been made. It may be asked by several threads at once, and must not allocate. With
- * `clock_is_virtual` the clock reads `clock_ms` instead of the system's. All of it is 0 at first. */
+ * having been made. It may be asked by several threads at once, and must not allocate. While
+ * `clock_is_virtual` is set the clock reads `clock_ms` instead of the system's. All are 0 at
+ * first. */
 #if HKM_OS_TEST
 typedef int os_fail(enum os_call call, const char *site, size_t bytes);
 struct os_test {
