@@ -7,7 +7,13 @@
 /* Position of the lowest and the highest set bit. The argument must not be 0. */
 HKM_INLINE unsigned bits_lowest(uint64_t word) { return (unsigned)__builtin_ctzll(word); }
 HKM_INLINE unsigned bits_highest(uint64_t word) { return 63u - (unsigned)__builtin_clzll(word); }
-HKM_INLINE unsigned bits_count(uint64_t word) { return (unsigned)__builtin_popcountll(word); }
+/* In registers: without -mpopcnt the compiler's builtin is a call of libgcc. */
+HKM_INLINE unsigned bits_count(uint64_t word) {
+    word -= (word >> 1) & UINT64_C(0x5555555555555555);
+    word = (word & UINT64_C(0x3333333333333333)) + ((word >> 2) & UINT64_C(0x3333333333333333));
+    word = (word + (word >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    return (unsigned)((word * UINT64_C(0x0101010101010101)) >> 56);
+}
 
 /* The lowest `count` bits set; count is 0..64. */
 HKM_INLINE uint64_t bits_below(unsigned count) {

@@ -294,6 +294,7 @@ static void got_run(struct heap *heap, const struct slot *slot, unsigned stage) 
 /* The last block of a run came home. */
 static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
     struct bin *bin = &heap->bins[slot->class];
+    hkm_require(slot_free(slot) == slot->capacity, "S1 free count within capacity", slot);
     unlink(bin, slot);
     slot->empty_ms = os_clock_ms();
     hkm_require(slot_change(slot_number(slot), SLOT_ACTIVE, SLOT_EMPTY),
@@ -305,22 +306,24 @@ static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
 }
 
 /* Puts blocks home as far as they are of the first one's run; returns how many they were. */
-static unsigned put_home(struct heap *heap, struct slot *slot, void *const *blocks,
-                         unsigned count) {
+HKM_INLINE unsigned put_home(struct heap *heap, struct slot *slot, void *const *blocks,
+                             unsigned count) {
     unsigned before = slot_free(slot);
+    uint64_t twice;
     hkm_assert(*arena_live_byte(slot->class, *blocks) == 0, "S5 a block that comes home is dead",
                *blocks);
-    unsigned put = slot_put(slot, blocks, count);
+    unsigned put = slot_put(slot, blocks, count, &twice);
     hkm_require(put > 0, "H1 a cached block is a block of its run", *blocks);
-    hkm_assert(before + put <= slot->capacity, "S1 free count within capacity", slot);
-    if (before == 0)
+    hkm_require(twice == 0, "S5 a cached block is not in the bitmap, nor twice in a batch", slot);
+    if (unlikely(before == 0))
         link_last(&heap->bins[slot->class], slot);
-    if (before + put == slot->capacity)
+    if (unlikely(before + put >= slot->capacity))
         run_emptied(heap, slot);
     return put;
 }
 
-/* Moves up to `want` free blocks of own runs, kept EMPTY one last (stage 0), to out[]. */
+/* Moves up to `want` free blocks of own runs, kept EMPTY ones last (stage 0), to out[], the first
+ * that is to be used last. */
 static unsigned take_from_runs(struct heap *heap, unsigned class, void **out, unsigned want) {
     struct bin *bin = &heap->bins[class];
     unsigned got = 0;
@@ -336,10 +339,12 @@ static unsigned take_from_runs(struct heap *heap, unsigned class, void **out, un
             link_last(bin, slot);
         }
         struct slot *slot = slot_at(bin->head);
-        got += slot_take(slot, out + got, want - got);
+        got += slot_take(slot, out + want - got, want - got);
         if (slot_free(slot) == 0)
             unlink(bin, slot);
     }
+    if (got < want)
+        memmove(out, out + want - got, got * sizeof(void *));
     return got;
 }
 
@@ -429,9 +434,9 @@ static HKM_NOINLINE unsigned send_away(struct heap *heap, unsigned class, void *
 unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count) {
     unsigned away = 0;
     for (unsigned i = 0; i < count;) {
+        struct slot *slot = slot_of_block(class, blocks[i]);
         if (i + 8 < count)
             __builtin_prefetch(slot_of_block(class, blocks[i + 8]));
-        struct slot *slot = slot_of_block(class, blocks[i]);
         if (likely(atomic_get(&slot->owner, relaxed) == heap))
             i += put_home(heap, slot, blocks + i, count - i);
         else
@@ -536,14 +541,6 @@ static bool get_run(struct heap *heap, unsigned class, bool own) {
     return true;
 }
 
-static void reverse(void **blocks, unsigned count) {
-    for (unsigned i = 0, k = count; i + 1 < k; i++) {
-        void *block = blocks[i];
-        blocks[i] = blocks[--k];
-        blocks[k] = block;
-    }
-}
-
 /* A magazine that overflows or runs dry again gets more room, while its heap's share lasts. */
 static void grow(struct heap *heap, struct magazine *m, unsigned class) {
     uint32_t cap = m->cap * 4 < m->cap_max ? m->cap * 4 : m->cap_max;
@@ -584,7 +581,6 @@ void *heap_fill(struct heap *heap, unsigned class) {
                     break; /* a signal handler filled the magazine while the lock was free */
                 got = take_from_runs(heap, class, top, want);
             }
-            reverse(top, got); /* pops then ascend */
         }
         top += got;
         if (top == m->base)

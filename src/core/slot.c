@@ -63,65 +63,44 @@ void slot_retire(struct slot *slot) {
                 slot);
 }
 
-unsigned slot_take(struct slot *slot, void **out, unsigned count) {
+/* Hands out the blocks whose bits are set in `word`, the lowest at at[-1]; returns how far down it
+ * went. */
+static void **hand_out(void **at, char *first, size_t bytes, uint64_t word) {
+    if (word == ~UINT64_C(0)) { /* no bit tests */
+        for (unsigned i = 1; i <= 64; i++, first += bytes)
+            *(at - i) = first;
+        return at - 64;
+    }
+    for (; word != 0; word &= word - 1)
+        *--at = first + bits_lowest(word) * bytes;
+    return at;
+}
+
+/* `word` but for its lowest `count` bits that are set, of which there are more. */
+static uint64_t skip_lowest(uint64_t word, unsigned count) {
+    for (; count > 0; count--)
+        word &= word - 1;
+    return word;
+}
+
+unsigned slot_take(struct slot *slot, void **end, unsigned count) {
     size_t bytes = sizeclass_bytes(slot->class);
-    unsigned words = slot_words(slot);
-    unsigned taken = 0;
+    unsigned free = slot_free(slot);
+    unsigned taken = count < free ? count : free;
+    void **stop = end - taken;
     unsigned w = slot->first;
-    for (; w < words && taken < count; w++) {
+    for (void **at = end; at > stop; w++) {
+        hkm_require(w < slot_words(slot), "S1 free count is the number of bits", slot);
         uint64_t word = slot->bits[w];
-        char *block = slot->start + (size_t)w * 64 * bytes;
-        if (word == ~UINT64_C(0) && count - taken >= 64) { /* a run of free blocks: no bit tests */
-            for (unsigned i = 0; i < 64; i++, block += bytes)
-                out[taken + i] = block;
-            taken += 64;
-            word = 0;
-        }
-        while (word != 0 && taken < count) {
-            out[taken++] = block + bits_lowest(word) * bytes;
-            word &= word - 1;
-        }
-        slot->bits[w] = word;
-        if (word != 0)
+        uint64_t rest = 0;
+        if ((size_t)(at - stop) < 64 && bits_count(word) > (size_t)(at - stop))
+            rest = skip_lowest(word, (unsigned)(at - stop));
+        at = hand_out(at, slot->start + (size_t)w * 64 * bytes, bytes, word & ~rest);
+        slot->bits[w] = rest;
+        if (rest != 0)
             break;
     }
     slot->first = (uint16_t)w;
-    hkm_assert(taken <= slot_free(slot), "S1 free count covers the bits taken", slot);
     counter_add(&slot->free_count, (uint16_t)-taken);
     return taken;
-}
-
-/* Adds blocks that share a word. */
-static void put_word(struct slot *slot, unsigned w, uint64_t mask, unsigned count) {
-    hkm_require((slot->bits[w] & mask) == 0 && bits_count(mask) == count,
-                "S5 a cached block is not in the bitmap, nor twice in a batch", slot);
-    slot->bits[w] |= mask;
-    if (w < slot->first)
-        slot->first = (uint16_t)w;
-}
-
-unsigned slot_put(struct slot *slot, void *const *blocks, unsigned count) {
-    const char *start = slot->start;
-    uint64_t inverse = sizeclass_table[slot->class].inverse;
-    size_t length = (size_t)slot->capacity * sizeclass_bytes(slot->class);
-    unsigned put = 0;
-    while (put < count) { /* a word at a time: neighbours were often freed together */
-        unsigned w = UINT32_MAX;
-        uint64_t mask = 0;
-        unsigned in_word = 0;
-        for (; put + in_word < count; in_word++) {
-            size_t offset = (size_t)((const char *)blocks[put + in_word] - start);
-            unsigned index = (unsigned)((offset * inverse) >> 42);
-            if (offset >= length || (in_word > 0 && index >> 6 != w))
-                break;
-            w = index >> 6;
-            mask |= UINT64_C(1) << (index & 63);
-        }
-        if (in_word == 0)
-            break;
-        put_word(slot, w, mask, in_word);
-        put += in_word;
-    }
-    counter_add(&slot->free_count, (uint16_t)put);
-    return put;
 }

@@ -94,12 +94,50 @@ void slot_carve(struct slot *slot, unsigned class, struct heap *owner);
 /* EMPTY -> UNUSED: the class map forgets the run. The caller then gives the bits back. */
 void slot_retire(struct slot *slot);
 
-/* Moves up to `count` free blocks out of the bitmap, lowest addresses first, into out[]; returns
- * how many there were. */
-unsigned slot_take(struct slot *slot, void **out, unsigned count);
-/* Puts blocks back into the bitmap, from blocks[0] on as far as they are of this run; returns how
- * many they were. Aborts when one's bit was set already (S5). */
-unsigned slot_put(struct slot *slot, void *const *blocks, unsigned count);
+/* Moves up to `count` free blocks out of the bitmap to the places below `end`, the lowest address to
+ * end[-1] and on downwards; returns how many there were. */
+unsigned slot_take(struct slot *slot, void **end, unsigned count);
 HKM_INLINE unsigned slot_words(const struct slot *slot) { return (slot->capacity + 63u) / 64u; }
+
+/* Sets bits of a word; returns those of them that were set before, for which the caller reports. */
+HKM_INLINE uint64_t slot_put_word(struct slot *slot, unsigned w, uint64_t mask) {
+    uint64_t word = slot->bits[w];
+    slot->bits[w] = word | mask;
+    if (w < slot->first)
+        slot->first = (uint16_t)w;
+    return word & mask;
+}
+
+/* Puts blocks back into the bitmap, from blocks[0] on as far as they are of this run; returns how
+ * many they were, and in *twice bits that were set already (S5). Blocks that share a word, as
+ * neighbours that were freed together do, are put there together. */
+HKM_INLINE unsigned slot_put(struct slot *slot, void *const *blocks, unsigned count,
+                             uint64_t *twice) {
+    const struct sizeclass *sc = &sizeclass_table[slot->class];
+    const char *start = slot->start;
+    size_t length = (size_t)slot->capacity * sc->bytes;
+    unsigned put = 0;
+    unsigned w = 0;
+    uint64_t mask = 0;
+    size_t offset = (size_t)((const char *)blocks[0] - start);
+    *twice = 0;
+    while (offset < length) {
+        unsigned index = (unsigned)((offset * sc->inverse) >> 42);
+        uint64_t bit = UINT64_C(1) << (index & 63);
+        if (index >> 6 != w && mask != 0) {
+            *twice |= slot_put_word(slot, w, mask);
+            mask = 0;
+        }
+        w = index >> 6;
+        *twice |= mask & bit;
+        mask |= bit;
+        if (++put == count)
+            break;
+        offset = (size_t)((const char *)blocks[put] - start);
+    }
+    *twice |= slot_put_word(slot, w, mask);
+    counter_add(&slot->free_count, (uint16_t)put);
+    return put;
+}
 
 #endif
