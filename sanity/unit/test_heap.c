@@ -1,4 +1,6 @@
 /* test_heap.c -- fill, flush and drain; blocks between heaps; orphans, adoption, lost heaps. */
+#include <signal.h>
+
 #include "unit/unit.inc"
 
 #include "core/heap.h"
@@ -333,4 +335,26 @@ Test(heap, without_a_packet_a_remote_free_goes_straight_into_the_bitmap) {
     check(slot_free(slot_of_block(9, blocks[0])) == slot_of_block(9, blocks[0])->capacity - 1u);
     heap_free_borrowed(9, blocks[99]);
     check(live_blocks(9) == 0 && home->bins[9].empty != 0);
+}
+
+/* ---- what must not pass ---- */
+
+static void send_home_twice(unsigned class, unsigned first, unsigned second) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    void *blocks[8];
+    for (unsigned i = 0; i < 8; i++)
+        blocks[i] = fill(heap, class);
+    send_home(heap, class, &blocks[first], 1);
+    void *again[2] = {blocks[second], blocks[second + 1]};
+    send_home(heap, class, again, 2);
+}
+
+Test(heap, a_block_that_comes_home_twice_is_reported, .signal = SIGABRT) {
+    send_home_twice(20, 3, 3);
+}
+
+Test(heap, a_block_that_comes_home_again_in_the_middle_of_a_stretch_is_reported,
+     .signal = SIGABRT) {
+    send_home_twice(20, 4, 3);
 }

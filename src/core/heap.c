@@ -305,18 +305,17 @@ static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
         pool_give(slot);
 }
 
-/* Puts blocks home as far as they are of the first one's run; returns how many they were. */
-HKM_INLINE unsigned put_home(struct heap *heap, struct slot *slot, void *const *blocks,
-                             unsigned count) {
+/* Puts a block home, and as many of those behind it as go with it; returns how many they were. */
+HKM_INLINE unsigned put_home(struct heap *heap, struct slot *slot, unsigned class,
+                             void *const *blocks, unsigned count) {
     unsigned before = slot_free(slot);
-    uint64_t twice;
-    hkm_assert(*arena_live_byte(slot->class, *blocks) == 0, "S5 a block that comes home is dead",
+    hkm_assert(*arena_live_byte(class, *blocks) == 0, "S5 a block that comes home is dead",
                *blocks);
-    unsigned put = slot_put(slot, blocks, count, &twice);
-    hkm_require(put > 0, "H1 a cached block is a block of its run", *blocks);
-    hkm_require(twice == 0, "S5 a cached block is not in the bitmap, nor twice in a batch", slot);
+    unsigned put = slot_put(slot, class, blocks, count);
+    hkm_require(put > 0, "S5 a cached block is of its run, not in the bitmap, nor twice in a batch",
+                *blocks);
     if (unlikely(before == 0))
-        link_last(&heap->bins[slot->class], slot);
+        link_last(&heap->bins[class], slot);
     if (unlikely(before + put >= slot->capacity))
         run_emptied(heap, slot);
     return put;
@@ -392,7 +391,7 @@ static HKM_COLD void send_directly(struct heap *heap, unsigned class, void *bloc
         if (!heap_enter(owner))
             break; /* lost */
         if (atomic_get(&slot->owner, relaxed) == owner) {
-            (void)put_home(owner, slot, &block, 1);
+            (void)put_home(owner, slot, class, &block, 1);
             done = true;
         }
         heap_leave(owner);
@@ -433,12 +432,14 @@ static HKM_NOINLINE unsigned send_away(struct heap *heap, unsigned class, void *
 
 unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count) {
     unsigned away = 0;
+    struct slot *slot = slot_of_block(class, blocks[0]);
     for (unsigned i = 0; i < count;) {
-        struct slot *slot = slot_of_block(class, blocks[i]);
-        if (i + 8 < count)
-            __builtin_prefetch(slot_of_block(class, blocks[i + 8]));
+        /* The record that comes next is on its way while this one is worked on. */
+        struct slot *next = i + 4 < count ? slot_of_block(class, blocks[i + 4]) : slot;
+        __builtin_prefetch(next);
+        slot = slot_of_block(class, blocks[i]);
         if (likely(atomic_get(&slot->owner, relaxed) == heap))
-            i += put_home(heap, slot, blocks + i, count - i);
+            i += put_home(heap, slot, class, blocks + i, count - i);
         else
             blocks[away++] = blocks[i++];
     }

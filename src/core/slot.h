@@ -99,45 +99,50 @@ void slot_retire(struct slot *slot);
 unsigned slot_take(struct slot *slot, void **end, unsigned count);
 HKM_INLINE unsigned slot_words(const struct slot *slot) { return (slot->capacity + 63u) / 64u; }
 
-/* Sets bits of a word; returns those of them that were set before, for which the caller reports. */
-HKM_INLINE uint64_t slot_put_word(struct slot *slot, unsigned w, uint64_t mask) {
+/* How many of blocks[0..most) stand side by side, each `step` bytes from the one before. */
+HKM_INLINE unsigned slot_stretch(void *const *blocks, unsigned most, ptrdiff_t step) {
+    const char *next = (const char *)blocks[0] + step;
+    unsigned length = 1;
+    for (; length < most && blocks[length] == next; length++)
+        next += step;
+    return length;
+}
+
+/* Puts blocks[0] back into the bitmap of a run of `class`, and as many of those after it as are its neighbours, up or
+ * down, and share its word: so blocks that were freed in order go home by the word. Returns how
+ * many they were; 0 when blocks[0] is not of this run, or one of them was in the bitmap already
+ * (S5), which the caller reports. */
+HKM_INLINE unsigned slot_put(struct slot *slot, unsigned class, void *const *blocks,
+                             unsigned count) {
+    const struct sizeclass *sc = &sizeclass_table[class];
+    uint64_t offset = (uint64_t)((const char *)blocks[0] - slot->start);
+    uint64_t index = (offset * sc->inverse) >> 42;
+    if (unlikely(offset >= SUPERSLAB_BYTES || index >= slot->capacity))
+        return 0;
+    unsigned shift = (unsigned)index & 63;
+    unsigned length = 1;
+    uint64_t mask = UINT64_C(1) << shift;
+    if (count > 1) {
+        ptrdiff_t step = (const char *)blocks[1] - (const char *)blocks[0];
+        if (step == (ptrdiff_t)sc->bytes) {
+            unsigned most = slot->capacity - (unsigned)index;
+            most = most < 64 - shift ? most : 64 - shift;
+            length = slot_stretch(blocks, most < count ? most : count, step);
+            mask = bits_below(length) << shift;
+        } else if (step == -(ptrdiff_t)sc->bytes) {
+            length = slot_stretch(blocks, shift < count ? shift + 1 : count, step);
+            mask = bits_below(length) << (shift + 1 - length);
+        }
+    }
+    unsigned w = (unsigned)(index >> 6);
     uint64_t word = slot->bits[w];
+    if (unlikely((word & mask) != 0))
+        return 0;
     slot->bits[w] = word | mask;
     if (w < slot->first)
         slot->first = (uint16_t)w;
-    return word & mask;
-}
-
-/* Puts blocks back into the bitmap, from blocks[0] on as far as they are of this run; returns how
- * many they were, and in *twice bits that were set already (S5). Blocks that share a word, as
- * neighbours that were freed together do, are put there together. */
-HKM_INLINE unsigned slot_put(struct slot *slot, void *const *blocks, unsigned count,
-                             uint64_t *twice) {
-    const struct sizeclass *sc = &sizeclass_table[slot->class];
-    const char *start = slot->start;
-    size_t length = (size_t)slot->capacity * sc->bytes;
-    unsigned put = 0;
-    unsigned w = 0;
-    uint64_t mask = 0;
-    size_t offset = (size_t)((const char *)blocks[0] - start);
-    *twice = 0;
-    while (offset < length) {
-        unsigned index = (unsigned)((offset * sc->inverse) >> 42);
-        uint64_t bit = UINT64_C(1) << (index & 63);
-        if (index >> 6 != w && mask != 0) {
-            *twice |= slot_put_word(slot, w, mask);
-            mask = 0;
-        }
-        w = index >> 6;
-        *twice |= mask & bit;
-        mask |= bit;
-        if (++put == count)
-            break;
-        offset = (size_t)((const char *)blocks[put] - start);
-    }
-    *twice |= slot_put_word(slot, w, mask);
-    counter_add(&slot->free_count, (uint16_t)put);
-    return put;
+    counter_add(&slot->free_count, (uint16_t)length);
+    return length;
 }
 
 #endif
