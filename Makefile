@@ -96,6 +96,8 @@ help:
 	@echo '                  and under the library, compare; CMD="..." for a command of yours'
 	@echo '  make test       install what is missing, build, run every test (ci/test --help)'
 	@echo '  make lint       clang-tidy, cppcheck and the house rules (ci/tidy)'
+	@echo '  make bench      measure against other allocators, out/bench/report.html; make bench-quick'
+	@echo '  make counts     write the instruction counts that gate-counts holds (ci/counts.txt)'
 	@echo '  make san        the sanitizer builds for the tests; SAN=thread for only one'
 	@echo '  make install    header, libraries, hakmem.pc, hakmem-run; make uninstall'
 	@echo '  make clean      remove $(OUT)'
@@ -265,6 +267,7 @@ install: release debug $(REL)/dist/libhkm.a $(REL)/dist/libhakmem.a
 	install -m 755 $(DBG)/libhakmem-debug.so.$(ABI) '$(DESTDIR)$(LIBDIR)/libhakmem-debug.so.$(VERSION)'
 	ln -sf libhakmem-debug.so.$(VERSION) '$(DESTDIR)$(LIBDIR)/libhakmem-debug.so.$(ABI)'
 	ln -sf libhakmem-debug.so.$(ABI) '$(DESTDIR)$(LIBDIR)/libhakmem-debug.so'
+	install -m 755 $(REL)/libhakmem-trace.so '$(DESTDIR)$(LIBDIR)/'
 	install -m 644 $(REL)/dist/libhakmem.a $(REL)/dist/libhkm.a '$(DESTDIR)$(LIBDIR)/'
 	$(FILL_IN) ci/hakmem.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/hakmem.pc'
 	$(FILL_IN) ci/hakmem-run.in > '$(DESTDIR)$(BINDIR)/hakmem-run'
@@ -275,6 +278,7 @@ install: release debug $(REL)/dist/libhkm.a $(REL)/dist/libhakmem.a
 uninstall:
 	rm -f $(foreach h,$(PUBLIC_HEADERS),'$(DESTDIR)$(PREFIX)/include/hakmem/$(notdir $(h))')
 	rm -f '$(DESTDIR)$(LIBDIR)'/libhakmem.so* '$(DESTDIR)$(LIBDIR)'/libhakmem-debug.so*
+	rm -f '$(DESTDIR)$(LIBDIR)/libhakmem-trace.so'
 	rm -f '$(DESTDIR)$(LIBDIR)/libhakmem.a' '$(DESTDIR)$(LIBDIR)/libhkm.a'
 	rm -f '$(DESTDIR)$(LIBDIR)/pkgconfig/hakmem.pc' '$(DESTDIR)$(BINDIR)/hakmem-run'
 	rm -f $(foreach page,$(MAN_PAGES),'$(call man_dir,$(page))/$(notdir $(page))')
@@ -282,6 +286,10 @@ uninstall:
 
 clean:
 	rm -rf '$(OUT)'
+
+# ---- measuring --------------------------------------------------------------------
+
+include bench/bench.mk
 
 # ---- stress (stress/*.c on the hkm_ interface; the matrix: ci/matrix) --------------
 #

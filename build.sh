@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")"
 
 CC=${CC:-cc}
-out=out/release
+out=${OUT:-out}/release
 names=$(cd bench && ls ./*.c | sed 's,^\./,,; s,\.c$,,')
 flags="-std=c11 -O2 -g -Wall -Wextra -Wundef -Wconversion -Wshadow -Wstrict-prototypes
        -fno-builtin-malloc -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free
