@@ -119,6 +119,13 @@ size_t hkm_purge(void) HKM_NOEXCEPT_;
  * returned. */
 int hkm_malloc_trim(size_t pad) HKM_NOEXCEPT_;
 
+/* Walks the whole heap and holds it against the allocator's invariants (docs/INVARIANTS.md); one
+ * that is broken is reported on stderr, and the process aborts.  The result is the number of live
+ * blocks, exact when no other thread allocates meanwhile.  While other threads run, what only they
+ * can look at is left out, and so is its share of the result.  Takes time in proportion to the
+ * heap.  Enters the OS. */
+size_t hkm_heap_check(void) HKM_NOEXCEPT_;
+
 /* ---- statistics ---- */
 
 struct hkm_stats {

@@ -22,6 +22,8 @@ static const struct {
     {"stats", &options.stats, 0, 1},
     {"crash_report", &options.crash_report, 0, 1},
     {"acquire_trace", &options.acquire_trace, 0, 1},
+    {"check_every", &options.check_every, 0, 1000000000},
+    {"check_quiet", &options.check_quiet, 0, 1},
 };
 enum { COUNT = sizeof table / sizeof table[0] };
 _Static_assert(COUNT * sizeof(uint64_t) == sizeof(struct options), "every option is tested");

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "api/entry.h"
+#include "check/check.h"
 #include "core/decay.h"
 #include "core/life.h"
 #include "core/stats.h"
@@ -45,6 +46,8 @@ HKM_PUBLIC int hkm_malloc_trim(size_t pad) {
         return 0;
     return hkm_purge() > 0;
 }
+
+HKM_PUBLIC size_t hkm_heap_check(void) { return check_heap(); }
 
 HKM_PUBLIC int hkm_stats_get(struct hkm_stats *stats) {
     size_t room = stats->struct_bytes;

@@ -8,7 +8,7 @@
 
 #include "base/config.h"
 
-/* Reports a broken invariant of the allocator itself and aborts; defined in core/report.c. */
+/* Reports a broken invariant of the allocator itself and aborts; defined in check/fault.c. */
 _Noreturn HKM_COLD void hkm_broken(const char *invariant, const void *about);
 
 #define hkm_require(condition, invariant, about) \

@@ -201,3 +201,8 @@ void *arena_take_metadata(size_t bytes) {
 size_t arena_metadata_bytes(void) {
     return atomic_get(&maps_bytes, relaxed) + atomic_get(&metadata_committed, relaxed);
 }
+
+struct arena_innards arena_innards(void) {
+    return (struct arena_innards){chunks_committed, &metadata_used, &metadata_committed,
+                                  metadata_bytes};
+}

@@ -74,6 +74,14 @@ void *arena_take_metadata(size_t bytes);
 /* Bytes of maps, records and metadata that are committed. */
 size_t arena_metadata_bytes(void);
 
+/* The module's variables, for the checker alone. */
+struct arena_innards {
+    ATOMIC(uint64_t) * chunks_committed; /* a bit for META_CHUNK_SLOTS slots */
+    ATOMIC(size_t) * metadata_used, *metadata_committed;
+    size_t metadata_bytes;
+};
+struct arena_innards arena_innards(void);
+
 HKM_INLINE bool arena_contains(const void *p) { return arena.last - (uintptr_t)p < arena.bytes; }
 /* Number of the slot that an address of the range lies in. */
 HKM_INLINE uint32_t arena_slot_of(const void *p) {

@@ -314,6 +314,7 @@ HKM_INLINE unsigned put_home(struct heap *heap, struct slot *slot, unsigned clas
     unsigned put = slot_put(slot, class, blocks, count);
     hkm_require(put > 0, "S5 a cached block is of its run, not in the bitmap, nor twice in a batch",
                 *blocks);
+    hkm_assert(before + put <= slot->capacity, "S1 free count within capacity", slot);
     if (unlikely(before == 0))
         link_last(&heap->bins[class], slot);
     if (unlikely(before + put >= slot->capacity))
@@ -338,6 +339,8 @@ static unsigned take_from_runs(struct heap *heap, unsigned class, void **out, un
             link_last(bin, slot);
         }
         struct slot *slot = slot_at(bin->head);
+        hkm_assert(atomic_get(&slot->owner, relaxed) == heap, "H2 a listed run is the heap's own",
+                   slot);
         got += slot_take(slot, out + want - got, want - got);
         if (slot_free(slot) == 0)
             unlink(bin, slot);
@@ -669,4 +672,8 @@ void heap_arm(struct heap *heap, uint32_t now_ms) {
         heap->magazines[class].floor = (void **)UINTPTR_MAX;
         heap->magazines[class].limit = NULL;
     }
+}
+
+struct heap_innards heap_innards(void) {
+    return (struct heap_innards){heaps, &heaps_used, orphans, &orphan_count};
 }

@@ -149,4 +149,13 @@ void heap_drain(struct heap *heap, enum heap_drain how);
 /* Makes every class's next operation take the slow path once. Owner only. */
 void heap_arm(struct heap *heap, uint32_t now_ms);
 
+/* The module's variables, for the checker alone. */
+struct heap_innards {
+    ATOMIC(struct heap *) * heaps;
+    ATOMIC(uint32_t) * heaps_used;
+    bitset_word *orphans;
+    ATOMIC(uint32_t) * orphan_count;
+};
+struct heap_innards heap_innards(void);
+
 #endif

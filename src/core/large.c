@@ -17,6 +17,7 @@ static struct {
 static ATOMIC(size_t) cached_bytes;
 static ATOMIC(size_t) live_blocks;
 static ATOMIC(size_t) live_bytes;
+static ATOMIC(uint32_t) given_up; /* CACHED runs that nobody can use: large_move */
 
 size_t large_blocks(void) { return atomic_get(&live_blocks, relaxed); }
 size_t large_bytes(void) { return atomic_get(&live_bytes, relaxed); }
@@ -279,15 +280,21 @@ void *large_move(uint32_t slot, size_t bytes) {
     if (!moved && os_renew(arena_slot_start(to), slots * SLOT_BYTES) != 0) {
         /* a failed move may leave a hole at its target, which nobody can fill any more */
         (void)slot_change(to, SLOT_LARGE, SLOT_CACHED);
+        atomic_add(&given_up, 1, relaxed);
         return NULL;
     }
     if (!moved)
         memcpy(arena_slot_start(to), arena_slot_start(slot), old);
     slot_head(to)->moved = moved;
-    hkm_require(slot_change(slot, SLOT_LARGE, SLOT_CACHED), "L1 a block that moves is LARGE", head);
+    hkm_require(slot_change(slot, SLOT_LARGE, SLOT_CACHED), "L4 a block that moves is LARGE", head);
     if (moved && head->moved == 0 && old == head->run_slots * SLOT_BYTES)
         superslab_wash(slot, head->run_slots); /* its pages are gone */
     retire(slot, os_clock_ms());
     atomic_add(&live_bytes, bytes - old, relaxed);
     return arena_slot_start(to);
+}
+
+struct large_innards large_innards(unsigned entry) {
+    return (struct large_innards){entry < CACHE_ENTRIES ? &cache[entry].run : NULL, &cached_bytes,
+                                  &live_blocks, &live_bytes, atomic_get(&given_up, relaxed)};
 }

@@ -41,4 +41,12 @@ size_t large_blocks(void);
 size_t large_bytes(void);
 size_t large_cached_bytes(void);
 
+/* The module's variables, for the checker alone; `run` is NULL past the last entry. */
+struct large_innards {
+    ATOMIC(uint64_t) * run; /* slot number << 32 | slots in the run; 0: empty */
+    ATOMIC(size_t) * cached_bytes, *live_blocks, *live_bytes;
+    uint32_t given_up; /* CACHED runs that are in no entry for good */
+};
+struct large_innards large_innards(unsigned entry);
+
 #endif

@@ -8,6 +8,7 @@
 #include "core/report.h"
 #include "core/stats.h"
 #include "core/superslab.h"
+#include "core/watch.h"
 
 enum { BEFORE, STARTING, READY };
 static ATOMIC(uint32_t) phase;
@@ -22,6 +23,9 @@ static bool thread_end_known;
 enum { FORK_NONE, FORK_CHILD, FORK_CHECKING };
 static ATOMIC(uint32_t) fork_word;
 static ATOMIC(uintptr_t) forker;
+static bool lost_threads;
+
+bool life_lost_threads(void) { return lost_threads; }
 
 static HKM_COLD void after_fork(void) {
     uint32_t state = FORK_CHILD;
@@ -36,6 +40,7 @@ static HKM_COLD void after_fork(void) {
 
 /* Runs in the child's one thread. Touches nothing else: most children call exec at once. */
 static void fork_child(void) {
+    lost_threads = lost_threads || heap_count() - heap_orphans() > 1;
     atomic_put(&forker, os_thread_token(), relaxed);
     atomic_put(&fork_word, FORK_CHILD, release);
 }
@@ -105,6 +110,8 @@ static bool start(void) {
     }
     if (arena_init((size_t)options.arena_mib << 20) != 0)
         return false;
+    if (HKM_CHECK_LEVEL >= 1)
+        watch_start();
     if (options.prewarm > 0)
         prewarm();
     (void)pthread_atfork(NULL, NULL, fork_child);

@@ -25,6 +25,9 @@
 bool life_ready(void);
 /* The calling thread's heap, made if need be; NULL when it must borrow one. */
 struct heap *life_heap(void);
+/* Whether this is a forked child without the other threads of its parent: what these were in the
+ * middle of is lost. */
+bool life_lost_threads(void);
 /* Like life_heap, but never makes one. */
 struct heap *life_heap_if_any(void);
 

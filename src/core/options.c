@@ -10,7 +10,8 @@
 #define DEFAULTS_                                                                       \
     .fast_cap = 1024, .fill_batch = 256, .drain_interval = 250, .purge_delay_ms = 1000, \
     .lru_superslabs = 1024, .big_cache_mib = 256, .prewarm = 0, .arena_mib = 1048576,   \
-    .large_pages = LARGE_PAGES_OFF, .stats = STATS_OFF, .crash_report = 0, .acquire_trace = 0
+    .large_pages = LARGE_PAGES_OFF, .stats = STATS_OFF, .crash_report = 0, .acquire_trace = 0,   \
+    .check_every = 100000, .check_quiet = 0
 
 struct options options = {DEFAULTS_};
 static const struct options defaults = {DEFAULTS_};
@@ -28,7 +29,10 @@ static const struct options defaults = {DEFAULTS_};
     X(large_pages, 0, 1, "", "off|on", "huge pages for the heap of small blocks")         \
     X(stats, 0, 1, "", "off|exit", "print statistics at exit")                                 \
     X(crash_report, 0, 1, "", "off|on", "report on SIGSEGV, SIGBUS and SIGABRT too")           \
-    X(acquire_trace, 0, 1, "", "off|on", "debug build: a line for each slot acquired")
+    X(acquire_trace, 0, 1, "", "off|on", "debug build: a line for each slot acquired")         \
+    X(check_every, 0, 1000000000, "calls", NULL,                                               \
+      "debug build: calls between two walks of the whole heap; 0: none")                       \
+    X(check_quiet, 0, 1, "", "off|on", "no other thread allocates during a walk of the heap")
 
 struct entry {
     const char *name;

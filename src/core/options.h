@@ -25,6 +25,8 @@ struct options {
     uint64_t stats;
     uint64_t crash_report;
     uint64_t acquire_trace;
+    uint64_t check_every;
+    uint64_t check_quiet;
 };
 
 extern struct options options;

@@ -129,3 +129,7 @@ void pool_decay(uint32_t now_ms, uint32_t age_ms) {
         }
     }
 }
+
+struct pool_innards pool_innards(unsigned class) {
+    return (struct pool_innards){&stacks[class].head, &stacks[class].count, empty_max(class)};
+}

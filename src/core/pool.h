@@ -26,4 +26,12 @@ void pool_give(struct slot *slot);
 /* EMPTY runs that have been so for at least age_ms become UNUSED. */
 void pool_decay(uint32_t now_ms, uint32_t age_ms);
 
+/* A class's stage 1 stack, for the checker alone. */
+struct pool_innards {
+    ATOMIC(uint64_t) * head;
+    ATOMIC(uint32_t) * count;
+    uint32_t count_max;
+};
+struct pool_innards pool_innards(unsigned class);
+
 #endif

@@ -6,23 +6,90 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/require.h"
 #include "base/text.h"
 #include "core/backtrace.h"
 #include "core/large.h"
 #include "core/superslab.h"
+#include "core/watch.h"
 
 static void say(const struct text *line) { os_write(2, line->chars, line->used); }
 
-_Noreturn static void end(struct text *line) {
+void report_end(struct text *line, const char *invariant, const void *about) {
     text_add(line, "\n");
     say(line);
+    if (HKM_CHECK_LEVEL >= 1)
+        watch_report(invariant, about);
     backtrace_print();
     abort();
 }
 
+/* ---- the line that names an invariant ---- */
+
+/* The slot that an address is about: a block's, or a record's; UINT32_MAX when it is neither. */
+static uint32_t slot_about(const void *about) {
+    const struct slot *slot = about;
+    const char *head = about;
+    const char *heads = (const char *)arena.superslabs;
+    size_t heads_bytes = (size_t)arena.superslab_count * sizeof(struct superslab);
+    if (arena.bytes == 0)
+        return UINT32_MAX;
+    if (arena_contains(about))
+        return arena_slot_of(about);
+    if (slot < arena.slots && slot >= arena.slots - arena.slot_count)
+        return slot_number(slot);
+    if (head < heads && head >= heads - heads_bytes) {
+        size_t superslab = (size_t)(heads - head - 1) / sizeof(struct superslab);
+        const struct superslab *ss = superslab_at(superslab);
+        size_t at = head < (const char *)ss->heads
+                        ? 0
+                        : (size_t)(head - (const char *)ss->heads) / sizeof ss->heads[0];
+        return (uint32_t)(superslab * SUPERSLAB_SLOTS + at);
+    }
+    return UINT32_MAX;
+}
+
+static void add_field(struct text *line, const char *name, bool known, uint64_t value) {
+    text_add(line, name);
+    if (known)
+        text_dec(line, value);
+    else
+        text_add(line, "-");
+}
+
+void report_check_line(const char *invariant, const char *keyword, const char *expected,
+                       const char *found, const void *about) {
+    struct text line = {0};
+    text_add(&line, "hakmem: CHECK ");
+    text_add(&line, invariant);
+    text_add(&line, " ");
+    text_add(&line, keyword);
+    text_add(&line, ": expected ");
+    text_add(&line, expected);
+    text_add(&line, " found ");
+    text_add(&line, found);
+    uint32_t slot = slot_about(about);
+    unsigned class = slot == UINT32_MAX ? 0 : arena_class_of_slot(slot);
+    add_field(&line, " superslab=", slot != UINT32_MAX, slot / SUPERSLAB_SLOTS);
+    add_field(&line, " slot=", slot != UINT32_MAX, slot % SUPERSLAB_SLOTS);
+    if (class >= CLASS_COUNT)
+        text_add(&line, " class=large");
+    else
+        add_field(&line, " class=", class != 0, class == 0 ? 0 : sizeclass_bytes(class));
+    text_add(&line, " ptr=");
+    text_pointer(&line, about);
+    text_add(&line, "\n");
+    say(&line);
+}
+
+/* Misuse stands in the registry too; in the release build its sentence alone is the report. */
+static void misuse_line(const char *invariant, const char *keyword, const char *expected,
+                        const char *found, const void *about) {
+    if (HKM_CHECK_LEVEL >= 1)
+        report_check_line(invariant, keyword, expected, found, about);
+}
+
 /* "; class 64, SuperSlab 3, slot 5 ACTIVE" */
-static void add_place(struct text *line, const void *pointer) {
+void report_place(struct text *line, const void *pointer) {
     uint32_t number = arena_slot_of(pointer);
     unsigned class = arena_class_of_slot(number);
     text_add(line, "; SuperSlab ");
@@ -51,16 +118,17 @@ static void add_block(struct text *line, const char *block, size_t bytes, const 
     text_add(line, ")");
 }
 
-static void describe_small(struct text *line, unsigned class, const char *pointer, bool *dead) {
+/* True for an interior; *dead, if it is true already, is known from elsewhere. */
+static bool describe_small(struct text *line, unsigned class, const char *pointer, bool *dead) {
     const struct slot *slot = slot_of_block(class, pointer);
     size_t bytes = sizeclass_bytes(class);
     size_t index = (size_t)(pointer - slot->start) / bytes;
     if (pointer < slot->start || index >= slot->capacity) {
         text_add(line, "never allocated: in the unused part of a run");
-        return;
+        return false;
     }
     const char *block = slot->start + index * bytes;
-    bool live = *arena_live_byte(class, block) == arena_live_mark(block);
+    bool live = !*dead && *arena_live_byte(class, block) == arena_live_mark(block);
     *dead = pointer == block && !live;
     if (*dead) {
         text_add(line, "the block of ");
@@ -70,12 +138,13 @@ static void describe_small(struct text *line, unsigned class, const char *pointe
         text_add(line, live ? "interior of the live block: " : "interior of a free block: ");
         add_block(line, block, bytes, pointer);
     }
+    return pointer != block;
 }
 
-static void describe_large(struct text *line, const char *pointer, bool *dead) {
+static bool describe_large(struct text *line, const char *pointer, bool *dead) {
     uint32_t slot = large_run_of(pointer);
     const char *start = arena_slot_start(slot);
-    bool live = slot_state(slot) == SLOT_LARGE;
+    bool live = !*dead && slot_state(slot) == SLOT_LARGE;
     *dead = pointer == start && !live;
     if (*dead) {
         text_add(line, "the large block is free");
@@ -83,6 +152,7 @@ static void describe_large(struct text *line, const char *pointer, bool *dead) {
         text_add(line, live ? "interior of the live block: " : "interior of a free block: ");
         add_block(line, start, large_bytes_of(slot), pointer);
     }
+    return pointer != start;
 }
 
 /* The kinds of first line: "double free of", "invalid free of", "invalid realloc of", ... */
@@ -95,9 +165,26 @@ static void add_kind(struct text *line, const char *call, const void *pointer, b
     text_add(line, ": ");
 }
 
-void report_misuse(const char *call, const void *pointer) {
+/* What a pointer into the arena, which is no live block, is. */
+enum kind { KIND_NEVER, KIND_NO_RUN, KIND_DEAD, KIND_INTERIOR };
+
+static void kind_line(enum kind kind, const char *call, const void *pointer) {
+    bool frees = strncmp(call, "free", 4) == 0;
+    if (kind == KIND_DEAD && frees)
+        misuse_line("B1", "double-free", "live", "free", pointer);
+    else if (kind == KIND_DEAD)
+        misuse_line("B7", "dead-block", "live", "free", pointer);
+    else if (kind == KIND_INTERIOR)
+        misuse_line("B2", "interior", "block-start", "interior", pointer);
+    else
+        misuse_line("B3", "no-block", "live",
+                    kind == KIND_NO_RUN ? "in-no-run" : "never-allocated", pointer);
+}
+
+static _Noreturn void misuse(const char *call, const void *pointer, bool known_dead) {
     struct text what = {0};
-    bool dead = false;
+    bool dead = known_dead;
+    bool interior = false;
     unsigned class = arena_class_of_slot(arena_slot_of(pointer));
     uint32_t superslab = arena_slot_of(pointer) / SUPERSLAB_SLOTS;
     if (class == 0 && superslab >= superslab_top())
@@ -105,27 +192,38 @@ void report_misuse(const char *call, const void *pointer) {
     else if (class == 0)
         text_add(&what, "in no run: its slot was returned to the pool, or never in use");
     else if (class < CLASS_COUNT)
-        describe_small(&what, class, pointer, &dead);
+        interior = describe_small(&what, class, pointer, &dead);
     else
-        describe_large(&what, pointer, &dead);
+        interior = describe_large(&what, pointer, &dead);
     struct text line = {0};
     bool in_no_run =
         class == 0 && superslab < superslab_top() && ((uintptr_t)pointer & (BLOCK_ALIGN - 1)) == 0;
+    kind_line(dead        ? KIND_DEAD
+              : interior  ? KIND_INTERIOR
+              : in_no_run ? KIND_NO_RUN
+                          : KIND_NEVER,
+              call, pointer);
     add_kind(&line, call, pointer, (dead || in_no_run) && strncmp(call, "free", 4) == 0);
     text_add(&line, what.chars);
-    add_place(&line, pointer);
-    end(&line);
+    report_place(&line, pointer);
+    report_end(&line, NULL, pointer);
 }
+
+void report_misuse(const char *call, const void *pointer) { misuse(call, pointer, false); }
+
+void report_dead(const char *call, const void *block) { misuse(call, block, true); }
 
 void report_foreign(const char *call, const void *pointer, const char *what) {
     struct text line = {0};
+    misuse_line("B4", "foreign", "block", "foreign", pointer);
     add_kind(&line, call, pointer, false);
     text_add(&line, what);
-    end(&line);
+    report_end(&line, NULL, pointer);
 }
 
 void report_size(const char *call, const void *block, size_t has, size_t claimed) {
     struct text line = {0};
+    misuse_line("B5", "size", "the-size-asked-for", "another", block);
     text_add(&line, "hakmem: size mismatch in ");
     text_add(&line, call);
     text_add(&line, " of ");
@@ -134,27 +232,8 @@ void report_size(const char *call, const void *block, size_t has, size_t claimed
     text_dec(&line, has);
     text_add(&line, " bytes freed as one of ");
     text_dec(&line, claimed);
-    add_place(&line, block);
-    end(&line);
-}
-
-void hkm_broken(const char *invariant, const void *about) {
-    struct text line = {0};
-    text_add(&line, "hakmem: corrupted metadata: invariant ");
-    text_add(&line, invariant);
-    text_add(&line, " is broken at ");
-    text_pointer(&line, about);
-    const struct slot *slot = about;
-    if (slot < arena.slots && slot >= arena.slots - arena.slot_count) {
-        text_add(&line, " (record of SuperSlab ");
-        text_dec(&line, slot_number(slot) / SUPERSLAB_SLOTS);
-        text_add(&line, ", slot ");
-        text_dec(&line, slot_number(slot) % SUPERSLAB_SLOTS);
-        text_add(&line, ")");
-    } else if (arena_contains(about)) {
-        add_place(&line, about);
-    }
-    end(&line);
+    report_place(&line, block);
+    report_end(&line, NULL, block);
 }
 
 /* ---- signals ---- */
@@ -173,7 +252,7 @@ static void on_signal(int number, siginfo_t *info, void *context) {
         text_add(&line, " at ");
         text_pointer(&line, info->si_addr);
         if (arena_contains(info->si_addr))
-            add_place(&line, info->si_addr);
+            report_place(&line, info->si_addr);
     }
     text_add(&line, "\n");
     say(&line);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/require.h"
+#include "core/watch.h"
 
 const bool slot_legal[SLOT_STATES][SLOT_STATES] = {
     [SLOT_UNUSED] = {[SLOT_ACTIVE] = true, [SLOT_LARGE] = true},
@@ -23,8 +24,12 @@ const char *const slot_state_name[SLOT_STATES] = {
 
 bool slot_change(uint32_t number, enum slot_state from, enum slot_state to) {
     uint8_t expected = (uint8_t)from;
-    return slot_legal[from][to] &&
-           atomic_cas(&slot_head(number)->state, &expected, (uint8_t)to, acq_rel, relaxed);
+    if (!slot_legal[from][to] ||
+        !atomic_cas(&slot_head(number)->state, &expected, (uint8_t)to, acq_rel, relaxed))
+        return false;
+    if (HKM_CHECK_LEVEL >= 1)
+        watch_slot(number, from, to);
+    return true;
 }
 
 static void set_class(uint32_t number, uint32_t slots, unsigned class) {

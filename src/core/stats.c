@@ -8,6 +8,7 @@
 #include "core/large.h"
 #include "core/options.h"
 #include "core/superslab.h"
+#include "core/watch.h"
 
 #define SUM(field) stats->field += atomic_get(&heap->stats.field, relaxed)
 
@@ -95,6 +96,8 @@ void stats_collect(struct hkm_stats *stats) {
     stats->bytes_reserved = arena.bytes;
     stats->bytes_committed = superslab_committed_bytes();
     stats->bytes_metadata = arena_metadata_bytes();
+    if (HKM_CHECK_LEVEL >= 1)
+        watch_stats(stats);
     stats->calls_mmap = os_call_count(OS_MMAP);
     stats->calls_munmap = os_call_count(OS_MUNMAP);
     stats->calls_mprotect = os_call_count(OS_MPROTECT);

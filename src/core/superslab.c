@@ -383,3 +383,9 @@ size_t superslab_purge(uint32_t now_ms, uint32_t age_ms) {
     atomic_add(&returned_bytes, bytes, relaxed);
     return bytes;
 }
+
+struct superslab_innards superslab_innards(void) {
+    return (struct superslab_innards){committed,    &known,      &top,
+                                      &first_avail, &warm_count, &idle_dirty_slots,
+                                      &committed_bytes};
+}

@@ -95,4 +95,12 @@ size_t superslab_committed_bytes(void);
 /* Bytes that superslab_purge has returned since the start. */
 uint64_t superslab_returned_bytes(void);
 
+/* The module's variables, for the checker alone. */
+struct superslab_innards {
+    bitset_word *committed;
+    ATOMIC(uint32_t) * known, *top, *first_avail, *warm_count, *idle_dirty_slots;
+    ATOMIC(size_t) * committed_bytes;
+};
+struct superslab_innards superslab_innards(void);
+
 #endif

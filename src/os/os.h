@@ -47,6 +47,16 @@ void os_backoff(unsigned attempt);
 /* A number, not 0, that differs between all threads alive. */
 uintptr_t os_thread_token(void);
 
+/* True when the process has certainly no second thread. No system call. */
+bool os_single_threaded(void);
+
+/* Keeps signal handlers of the calling thread away, and lets them come again. Enters the OS. */
+struct os_signals {
+    uint64_t words[16];
+};
+void os_signals_block(struct os_signals *saved);
+void os_signals_restore(const struct os_signals *saved);
+
 /* The process's number. Enters the OS. */
 uint32_t os_process(void);
 

@@ -8,10 +8,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#endif
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -160,6 +164,26 @@ void os_backoff(unsigned attempt) {
 static __thread char thread_mark;
 
 uintptr_t os_thread_token(void) { return (uintptr_t)&thread_mark; }
+
+bool os_single_threaded(void) {
+#if __has_include(<sys/single_threaded.h>)
+    return __libc_single_threaded != 0;
+#else
+    return false;
+#endif
+}
+
+_Static_assert(sizeof(sigset_t) <= sizeof(struct os_signals), "a set of signals fits");
+
+void os_signals_block(struct os_signals *saved) {
+    sigset_t all;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, (sigset_t *)(void *)saved);
+}
+
+void os_signals_restore(const struct os_signals *saved) {
+    (void)pthread_sigmask(SIG_SETMASK, (const sigset_t *)(const void *)saved, NULL);
+}
 
 uint32_t os_process(void) { return (uint32_t)getpid(); }
 

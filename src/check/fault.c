@@ -1,0 +1,63 @@
+/* fault.c -- see fault.h. */
+#include "check/fault.h"
+
+#include "base/require.h"
+#include "core/report.h"
+
+/* The lines behind the first one; `words` is what the code that found it says. */
+static _Noreturn void finish(const struct invariant_row *row, const char *words,
+                             const void *about) {
+    struct text line = {0};
+    text_add(&line, "hakmem: corrupted metadata: invariant ");
+    text_add(&line, words);
+    text_add(&line, " is broken at ");
+    text_pointer(&line, about);
+    if (arena.bytes != 0 && arena_contains(about))
+        report_place(&line, about);
+    if (row != NULL) {
+        text_add(&line, "\n  ");
+        text_add(&line, row->number);
+        text_add(&line, ". ");
+        text_add(&line, row->text);
+    }
+    report_end(&line, words, about);
+}
+
+static _Noreturn void fault(enum invariant invariant, const char *expected, const char *found,
+                            const void *about) {
+    const struct invariant_row *row = &invariant_table[invariant];
+    struct text words = {0};
+    report_check_line(row->number, row->keyword, expected, found, about);
+    text_add(&words, row->number);
+    text_add(&words, " ");
+    text_add(&words, row->keyword);
+    finish(row, words.chars, about);
+}
+
+void fault_words(enum invariant invariant, const char *expected, const char *found,
+                 const void *about) {
+    fault(invariant, expected, found, about);
+}
+
+static void number(struct text *text, uint64_t n) {
+    if (n > UINT32_MAX)
+        text_pointer(text, (const void *)(uintptr_t)n);
+    else
+        text_dec(text, n);
+}
+
+void fault_numbers(enum invariant invariant, uint64_t expected, uint64_t found, const void *about) {
+    struct text left = {0};
+    struct text right = {0};
+    number(&left, expected);
+    number(&right, found);
+    fault(invariant, left.chars, right.chars, about);
+}
+
+/* Where hkm_require or hkm_assert cites a number: only that it does not hold is known. */
+void hkm_broken(const char *invariant, const void *about) {
+    const struct invariant_row *row = invariant_cited(invariant);
+    if (row != NULL)
+        report_check_line(row->number, row->keyword, "true", "false", about);
+    finish(row, invariant, about);
+}

@@ -1,0 +1,176 @@
+/* walk_heap.c -- heaps: magazines, bins, packets; see walk.h. */
+#include "base/bitset.h"
+#include "check/walk.h"
+
+/* One address that a magazine or a packet of a class holds. */
+static void walk_cached(struct walk *w, unsigned class, const void *block) {
+    must_hold(H7, arena_contains(block) && arena_class_of_slot(arena_slot_of(block)) == class,
+              "in a run of its class", "elsewhere", block);
+    const struct slot *slot = slot_of_block(class, block);
+    size_t offset = (size_t)((const char *)block - slot->start);
+    size_t bytes = sizeclass_bytes(class);
+    must_hold(H8,
+              (const char *)block >= slot->start && offset % bytes == 0 &&
+                  offset / bytes < slot->capacity,
+              "a block's start", "another address", block);
+    must_hold(F1, *arena_live_byte(class, block) == 0, "dead", "live", block);
+    if (w->cached == NULL)
+        return;
+    size_t at = (size_t)slot_number(slot) * SLOT_BLOCKS_MAX + offset / bytes;
+    must_hold(H9, (w->cached[at >> 6] & bitset_bit(at)) == 0, "once", "twice", block);
+    w->cached[at >> 6] |= bitset_bit(at);
+}
+
+/* `still`: no other thread moves it. */
+static void walk_magazine(struct walk *w, const struct heap *heap, unsigned class, bool still) {
+    const struct magazine *m = &heap->magazines[class];
+    void **top = atomic_get(&m->top, acquire);
+    const char *arrays = (const char *)(heap + 1);
+    must_hold(H5, m->cap > 0 && m->cap <= m->cap_max && m->cap <= m->room, "0 < cap <= cap_max",
+              "not", m);
+    must_hold(H10, (const char *)m->base > arrays && m->base + m->room <= heap->next_array,
+              "behind the heap's record", "elsewhere", m);
+    must_hold(H1, top >= m->base && top <= m->base + m->cap, "base <= top <= base + cap", "not", m);
+    must_hold(H4, m->floor == m->base || m->floor == (void **)UINTPTR_MAX, "base", "another", m);
+    must_hold(H4, m->limit == m->base + m->cap || m->limit == NULL, "base + cap", "another", m);
+    must_equal(H6, arena.live[sizeclass_table[class].live_shift], m->live, m);
+    if (!still || top == m->base)
+        return;
+    void *hot = atomic_get(&m->hot, relaxed);
+    must_hold(F2, hot != NULL, "a block", "NULL", m);
+    walk_cached(w, class, hot);
+    for (void **at = m->base; at < top - 1; at++)
+        walk_cached(w, class, *at);
+}
+
+/* ---- packets ---- */
+
+/* The bytes of a list's blocks. */
+static size_t walk_packets(struct walk *w, unsigned class, const struct packet *packet) {
+    struct arena_innards in = arena_innards();
+    size_t used = atomic_get(in.metadata_used, relaxed);
+    size_t blocks = 0;
+    for (size_t steps = 0; packet != NULL; steps++, packet = atomic_get(&packet->next, relaxed)) {
+        uintptr_t at = (uintptr_t)packet - (uintptr_t)arena.metadata;
+        must_hold(H18, at < used && used - at >= sizeof *packet && at % 64 == 0, "in the metadata",
+                  "elsewhere", packet);
+        must_hold(H19, steps <= used / sizeof *packet, "an end", "a ring", packet);
+        must_equal(H16, class, packet->class, packet);
+        must_hold(H17, packet->count > 0 && packet->count <= PACKET_BLOCKS, "1 to 62 blocks",
+                  "another count", packet);
+        for (uint32_t i = 0; i < packet->count; i++)
+            walk_cached(w, class, packet->blocks[i]);
+        blocks += packet->count;
+    }
+    return blocks * sizeclass_bytes(class);
+}
+
+/* ---- bins ---- */
+
+static void walk_listed(struct walk *w, struct heap *heap, unsigned class, uint32_t number) {
+    struct slot *slot = slot_at(number);
+    must_equal(S20, class, slot->class, slot);
+    must_hold(S18, atomic_get(&slot->owner, relaxed) == heap, "the heap", "another", slot);
+    must_hold(S19, slot_state(number) == SLOT_ACTIVE, "ACTIVE", "another state", slot);
+    must_hold(S21, slot_free(slot) > 0, "a free block", "none", slot);
+    if (w->listed != NULL)
+        w->listed[number >> 6] |= bitset_bit(number);
+    if (!w->quiet && heap != w->mine)
+        walk_run(w, number, class);
+}
+
+static bool is_run(uint32_t number, unsigned class) {
+    return number / SUPERSLAB_SLOTS < superslab_top() &&
+           superslab_in_use(number / SUPERSLAB_SLOTS) &&
+           number % sizeclass_table[class].run_slots == 0;
+}
+
+static void walk_bins(struct walk *w, struct heap *heap, unsigned class) {
+    const struct bin *bin = &heap->bins[class];
+    uint32_t before = 0;
+    uint32_t limit = superslab_top() * SUPERSLAB_SLOTS;
+    uint32_t steps = 0;
+    for (uint32_t number = bin->head; number != 0; number = slot_at(number)->next) {
+        must_hold(S17, is_run(number, class), "a run", "another number", bin);
+        must_equal(S17, before, slot_at(number)->prev, slot_at(number));
+        must_hold(S17, steps++ < limit, "an end", "a ring", bin);
+        walk_listed(w, heap, class, number);
+        before = number;
+    }
+    must_equal(S17, before, bin->tail, bin);
+    if (bin->empty == 0)
+        return;
+    must_hold(H3, is_run(bin->empty, class), "a run", "another number", bin);
+    struct slot *slot = slot_at(bin->empty);
+    must_hold(H3, slot_state(bin->empty) == SLOT_EMPTY && slot->class == class, "EMPTY",
+              "another state or class", slot);
+    must_hold(H3, atomic_get(&slot->owner, relaxed) == heap, "the heap's own", "another's", slot);
+}
+
+/* ---- heaps ---- */
+
+static void walk_heap(struct walk *w, struct heap *heap, bool mine) {
+    must_hold(H11,
+              heap->arena_last == arena.last && heap->arena_bytes == arena.bytes &&
+                  heap->class_map == arena.class_map,
+              "the arena's", "another value", heap);
+    size_t waiting = 0;
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+        walk_magazine(w, heap, class, mine || w->quiet);
+        walk_bins(w, heap, class);
+        (void)walk_packets(w, class, heap->bins[class].stash);
+        waiting += walk_packets(w, class, atomic_get(&heap->inbox[class], acquire));
+    }
+    if (!w->quiet)
+        return;
+    must_equal(N5, waiting, atomic_get(&heap->inbox_bytes, relaxed), &heap->inbox_bytes);
+    uint64_t frees = atomic_get(&heap->stats.remote_frees, relaxed);
+    uint64_t packets = atomic_get(&heap->stats.remote_packets, relaxed);
+    must_hold(N10, packets <= frees && frees <= packets * PACKET_BLOCKS, "1 to 62 a packet",
+              "another count", &heap->stats);
+}
+
+/* Who a heap says it is. */
+static void walk_identity(uint32_t number, struct heap *heap) {
+    struct heap_innards in = heap_innards();
+    unsigned state = atomic_get(&heap->state, relaxed);
+    bool orphan = bitset_test(in.orphans, number);
+    bool threaded = atomic_get(&heap->owner, relaxed) != 0;
+    must_equal(H12, number, heap->number, heap);
+    must_hold(H13,
+              state <= HEAP_LOST && (state != HEAP_OWNED || threaded) &&
+                  (state != HEAP_ORPHAN || !threaded),
+              "a state that fits the owner", "another", heap);
+    must_equal(H14, state == HEAP_ORPHAN, orphan, heap);
+}
+
+static void walk_empty_heap(struct heap *heap) {
+    must_hold(H15, heap->arena_bytes == 0, "zeros", "something else", heap);
+    for (unsigned class = 0; class < CLASS_MAP_VALUES; class ++) {
+        const struct magazine *m = &heap->magazines[class];
+        must_hold(H15,
+                  atomic_get(&m->top, relaxed) == NULL && m->limit == NULL &&
+                      atomic_get(&m->hot, relaxed) == NULL,
+                  "zeros", "something else", m);
+    }
+}
+
+void walk_heaps(struct walk *w) {
+    walk_empty_heap(&heap_none);
+    walk_empty_heap(&heap_gone);
+    for (uint32_t i = 0; i < heap_count(); i++) {
+        struct heap *heap = heap_by_number(i);
+        if (heap == NULL) {
+            must_hold(N4, !w->quiet, "a heap", "NULL", heap_innards().heaps + i);
+            continue;
+        }
+        if (w->quiet)
+            walk_identity(i, heap);
+        if (heap == w->mine) {
+            walk_heap(w, heap, true);
+        } else if (atomic_get(&heap->state, relaxed) != HEAP_LOST && heap_try_enter(heap)) {
+            walk_heap(w, heap, false);
+            heap_leave(heap);
+        }
+    }
+}
