@@ -1,23 +1,28 @@
-"""benchlib.py -- what bench/compare, bench/memory and bench/syscalls share.
+"""benchlib.py -- what bench/compare, bench/memory, bench/syscalls and ci/gate-ratios.sh share.
 
 Finds the allocators, builds the programs, runs one program under one allocator and returns what it
 used.  Allocators are chosen by LD_PRELOAD alone; "glibc" is the run without one.  A peer that Debian
 does not package comes in through the environment: PEERS="NAME=/path/lib.so NAME2=...".
 """
 import glob
+import hashlib
+import lzma
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BIN = os.path.join(ROOT, "out", "release")
-OUT = os.path.join(ROOT, "out", "bench")
+BUILDS = os.path.join(ROOT, os.environ.get("OUT") or "out")
+BIN = os.path.join(BUILDS, "release")
+OUT = os.path.join(BUILDS, "bench")
+SERVERS = ("redis", "memcached")  # applications that answer a load generator; their script has the figures
 SUBJECT = "hakmem"
 SUBJECT_LIB = os.path.join(BIN, "libhakmem.so")
 DEBIAN_PEERS = (
-    ("mimalloc", "libmimalloc.so.2.0"),
+    ("mimalloc", "libmimalloc.so.[23]*"),
     ("jemalloc", "libjemalloc.so.2"),
     ("tcmalloc", "libtcmalloc_minimal.so.4"),
     ("tbbmalloc", "libtbbmalloc_proxy.so.2"),
@@ -80,7 +85,8 @@ def need_programs(names):
         if not os.path.exists(program) or os.path.getmtime(program) < newest:
             stale.append(name)
     if stale:
-        done = subprocess.run([os.path.join(ROOT, "build.sh")] + stale, stdout=subprocess.DEVNULL)
+        done = subprocess.run([os.path.join(ROOT, "build.sh")] + stale, stdout=subprocess.DEVNULL,
+                              env=dict(os.environ, OUT=BUILDS))
         if done.returncode != 0:
             die("./build.sh %s failed" % " ".join(stale))
 
@@ -108,32 +114,115 @@ def parse_line(text):
     return fields
 
 
-def run(argv, preload, timeout=120.0):
-    """Runs a program once.  A dict of wall, cpu (s), rss (KiB, peak), faults, and the fields of its
-    line; or {"error": why}."""
+def trace_path(name):
+    """The trace of bench/traces/, unpacked."""
+    return os.path.join(OUT, "traces", name + ".trc")
+
+
+def need_traces(names):
+    for name in names:
+        packed = os.path.join(ROOT, "bench", "traces", name + ".trc.xz")
+        plain = trace_path(name)
+        if os.path.exists(plain) and os.path.getmtime(plain) > os.path.getmtime(packed):
+            continue
+        os.makedirs(os.path.dirname(plain), exist_ok=True)
+        with lzma.open(packed) as source, open(plain + ".new", "wb") as target:
+            shutil.copyfileobj(source, target)
+        os.rename(plain + ".new", plain)
+
+
+def app_script(name):
+    return os.path.join(ROOT, "bench", "apps", name)
+
+
+def need_app(name):
+    """Generates an application's input; False, with a note, when a program is missing."""
+    needs = subprocess.run([app_script(name), "needs"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    missing = [program for program in needs if not shutil.which(program)]
+    if missing:
+        note("no %s here: the application %s is left out (ci/setup --bench)" % (" ".join(missing), name))
+        return False
+    folder = os.path.join(OUT, "input", name)
+    done = os.path.join(folder, ".done")
+    newest = max(os.path.getmtime(app_script(name)), os.path.getmtime(app_script("common.inc")))
+    if not os.path.exists(done) or os.path.getmtime(done) < newest:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        made = subprocess.run([app_script(name), "prepare"], env=dict(os.environ, APP_INPUT=folder),
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if made.returncode != 0:
+            note("bench/apps/%s prepare failed: %s" % (name, made.stderr.strip()[:300]))
+            return False
+        with open(done, "w", encoding="ascii"):
+            pass
+    return True
+
+
+def run_process(line, environment, folder, timeout):
+    """(output, errors, timed out) of a command in a session of its own, so that all of it can be ended."""
+    process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, errors="replace", start_new_session=True, env=environment, cwd=folder)
+    try:
+        output, errors = process.communicate(timeout=timeout)
+        return output, errors, False
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return "", "", True
+
+
+def measured(line, preload, environment, folder, timeout):
+    """Runs a command line under measure: (its output, {wall, cpu, rss, faults} or {"error": why})."""
     with tempfile.NamedTemporaryFile(mode="r", prefix="measure.") as usage:
-        process = subprocess.Popen(
-            [os.path.join(BIN, "measure"), usage.name, preload] + command(argv),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            errors="replace", start_new_session=True)
-        try:
-            output, errors = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its own session: measure and its one child
-            process.communicate()
-            return {"error": "did not end in %g s" % timeout}
+        output, errors, late = run_process([os.path.join(BIN, "measure"), usage.name, preload] + line,
+                                           environment, folder, timeout)
+        if late:
+            return "", {"error": "did not end in %g s" % timeout}
         words = usage.read().split()
     if len(words) != 6:
-        return {"error": "not measured: " + errors.strip()[:200]}
+        return "", {"error": "not measured: " + errors.strip()[:200]}
     if NOT_PRELOADED in errors:
-        return {"error": errors.strip()[:200]}
+        return "", {"error": errors.strip()[:200]}
     status = int(words[5])
     if status != 0:
         how = "signal %d" % (status & 127) if status & 127 else "exit %d" % (status >> 8)
-        return {"error": (how + " " + errors.strip())[:200]}
+        return "", {"error": (how + " " + errors.strip())[:200]}
+    return output, {"wall": float(words[0]), "cpu": float(words[1]), "rss": float(words[2]),
+                    "faults": float(words[3])}
+
+
+def run(argv, preload, timeout=120.0):
+    """Runs a program once.  A dict of wall, cpu (s), rss (KiB, peak), faults, and the fields of its
+    line; or {"error": why}."""
+    output, figures = measured(command(argv), preload, None, None, timeout)
+    if "error" in figures:
+        return figures
     result = parse_line(output)
-    result.update(wall=float(words[0]), cpu=float(words[1]), rss=float(words[2]),
-                  faults=float(words[3]))
+    result.update(figures)
+    if "rss_mib" in result and "live_mib" in result:  # a replay: memory apart from its own
+        result["rss"] = result["rss_mib"] * 1024
+    return result
+
+
+def run_app(name, preload, timeout=120.0, idle=None):
+    """Runs an application once, as run does; what it printed counts as its checksum."""
+    environment = dict(os.environ, APP_PRELOAD=preload, APP_INPUT=os.path.join(OUT, "input", name))
+    if idle:
+        environment["APP_IDLE"] = str(idle)
+    with tempfile.TemporaryDirectory(prefix="app.") as folder:
+        output, figures = measured([app_script(name), "run"], "", environment, folder, timeout)
+    if "error" in figures:
+        return figures
+    result = {"checksum": hashlib.sha1(output.encode("utf-8", "replace")).hexdigest()[:16]}
+    result.update(figures)
+    if name in SERVERS:
+        served = parse_line(output)
+        for key in ("cpu", "rss", "faults"):
+            if "server_" + key not in served:
+                return {"error": "no figures of the server: " + output[:200]}
+            result[key] = served["server_" + key]
+        if "rss_idle" in served:
+            result["rss_idle"] = served["rss_idle"]
     return result
 
 

@@ -301,13 +301,33 @@ static inline void bench_thread_pin(pthread_t thread, size_t index)
 
 /* ---- report ---- */
 
-/* The one line; `extra` is "" or further " key=value" fields. */
+/* Sleeps, then makes a few calls (an allocator without a thread of its own can act only then), and
+ * returns what is resident. */
+static inline size_t bench_idle_rss_bytes(uint64_t sleep_ms)
+{
+    bench_sleep_ms(sleep_ms);
+    for (unsigned i = 0; i < 100; i++) {
+        void *block = bench_need(malloc(64 + i));
+        bench_keep(block);
+        free(block);
+    }
+    return bench_rss_bytes();
+}
+
+/* The one line; `extra` is "" or further " key=value" fields.  With BENCH_IDLE_MS in the environment
+ * also rss_idle, the resident KiB after that time: all programs have freed everything by now. */
 static inline void bench_report(const char *name, uint64_t ops, double seconds, uint64_t checksum,
                                 const char *extra)
 {
     double mops = seconds > 0.0 ? (double)ops / seconds * 1e-6 : 0.0;
-    bench_print(1, "%s ops=%" PRIu64 " seconds=%.6f mops=%.6g checksum=%016" PRIx64 "%s\n", name,
-                ops, seconds, mops, checksum, extra);
+    char idle[48] = "";
+    const char *idle_ms = getenv("BENCH_IDLE_MS");
+    if (idle_ms != NULL) {
+        size_t rss = bench_idle_rss_bytes(strtoull(idle_ms, NULL, 10));
+        snprintf(idle, sizeof idle, " rss_idle=%zu", rss >> 10);
+    }
+    bench_print(1, "%s ops=%" PRIu64 " seconds=%.6f mops=%.6g checksum=%016" PRIx64 "%s%s\n", name,
+                ops, seconds, mops, checksum, extra, idle);
 }
 
 #endif
