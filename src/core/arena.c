@@ -33,6 +33,10 @@ static char *origins[PAIRS];
 static bitset_word chunks_committed[ARENA_BYTES_MAX / SLOT_BYTES / META_CHUNK_SLOTS / 64 + 1];
 static ATOMIC(size_t) maps_bytes;
 
+/* A range that the system would not take back after a start that failed: the next start uses it. */
+static char *kept;
+static size_t kept_bytes;
+
 static size_t metadata_bytes;
 static ATOMIC(size_t) metadata_used;
 static ATOMIC(size_t) metadata_committed;
@@ -73,7 +77,7 @@ static int commit(char *from, char *to) {
     return os_commit((void *)start, end - start);
 }
 
-/* Commits one chunk of every map; chunk 0 together with the first SuperSlab. */
+/* Commits one chunk of every map, and sets its bit; chunk 0 together with the first SuperSlab. */
 static int commit_chunk(size_t chunk) {
     size_t first = chunk * META_CHUNK_SLOTS;
     size_t end = first + META_CHUNK_SLOTS;
@@ -92,8 +96,11 @@ static int commit_chunk(size_t chunk) {
         }
         if (error != 0)
             return error;
-        atomic_add(&maps_bytes, (end - first) * (per_slot[i].down + per_slot[i].up), relaxed);
     }
+    uint64_t bit = bitset_bit(chunk); /* counted once, however often it was tried */
+    if ((atomic_or(&chunks_committed[chunk >> 6], bit, release) & bit) == 0)
+        for (int i = 0; i < PAIRS; i++)
+            atomic_add(&maps_bytes, (end - first) * (per_slot[i].down + per_slot[i].up), relaxed);
     return 0;
 }
 
@@ -106,13 +113,15 @@ static uintptr_t live_map(const char *origin, unsigned granule) {
 int arena_init(size_t bytes_max) {
     size_t bytes = bytes_max > ARENA_BYTES_MAX ? ARENA_BYTES_MAX : bytes_max;
     bytes = round_down(bytes, SUPERSLAB_BYTES);
-    char *start = NULL;
-    size_t total = 0;
-    for (; bytes >= ARENA_BYTES_MIN; bytes = round_down(bytes / 2, SUPERSLAB_BYTES)) {
+    char *start = kept;
+    if (start != NULL)
+        bytes = kept_bytes;
+    size_t total = lay_out(NULL, bytes);
+    while (start == NULL && bytes >= ARENA_BYTES_MIN) {
         total = lay_out(NULL, bytes);
         start = os_reserve(total);
-        if (start != NULL)
-            break;
+        if (start == NULL)
+            bytes = round_down(bytes / 2, SUPERSLAB_BYTES);
     }
     if (start == NULL)
         return ENOMEM;
@@ -135,10 +144,10 @@ int arena_init(size_t bytes_max) {
         error = commit_chunk(0);
     if (error != 0) {
         memset(&arena, 0, sizeof arena);
-        os_unreserve(start, total);
+        kept = os_unreserve(start, total) == 0 ? NULL : start;
+        kept_bytes = bytes;
         return error;
     }
-    bitset_give(chunks_committed, 0);
     superslab_init();
     arena.bytes = bytes;
     return 0;
@@ -152,7 +161,6 @@ int arena_commit_maps(size_t first, size_t count) {
         int error = commit_chunk(chunk);
         if (error != 0)
             return error;
-        bitset_give(chunks_committed, chunk);
     }
     return 0;
 }

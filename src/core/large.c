@@ -277,7 +277,8 @@ void *large_move(uint32_t slot, size_t bytes) {
     struct slot_head *head = slot_head(slot);
     size_t old = head->large_bytes;
     bool moved = os_move(arena_slot_start(slot), arena_slot_start(to), old) == 0;
-    if (!moved && os_renew(arena_slot_start(to), slots * SLOT_BYTES) != 0) {
+    if (!moved && os_renew(arena_slot_start(to), slots * SLOT_BYTES) != 0 &&
+        os_commit(arena_slot_start(to), slots * SLOT_BYTES) != 0) {
         /* a failed move may leave a hole at its target, which nobody can fill any more */
         (void)slot_change(to, SLOT_LARGE, SLOT_CACHED);
         atomic_add(&given_up, 1, relaxed);

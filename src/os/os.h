@@ -19,8 +19,8 @@ size_t os_page_bytes(void);
 
 /* Reserves `bytes` of inaccessible address space; NULL when there is none. */
 void *os_reserve(size_t bytes);
-/* Gives a whole reservation back. */
-void os_unreserve(void *start, size_t bytes);
+/* Gives a whole reservation back; when that fails all of it stays. */
+int os_unreserve(void *start, size_t bytes);
 /* Makes a range of a reservation readable and writable; new pages read as zeros. */
 int os_commit(void *start, size_t bytes);
 /* Makes a range of a reservation readable: it reads as zeros and costs no memory. */

@@ -78,12 +78,12 @@ void *os_reserve(size_t bytes) {
     return start == MAP_FAILED ? NULL : start;
 }
 
-void os_unreserve(void *start, size_t bytes) {
-    if (unlikely(begin(OS_MUNMAP, __func__, bytes) != 0))
-        return;
+int os_unreserve(void *start, size_t bytes) {
+    int error = begin(OS_MUNMAP, __func__, bytes);
+    if (unlikely(error != 0))
+        return error;
     int saved = errno;
-    (void)munmap(start, bytes);
-    errno = saved;
+    return outcome(munmap(start, bytes) != 0, saved);
 }
 
 int os_commit(void *start, size_t bytes) {
