@@ -1,0 +1,102 @@
+/* fork_while_starting.c -- a child that is forked while another thread is in the middle of starting
+ * the allocator starts it itself: it must not wait for a thread that it does not have (stress/
+ * fork_storm found it; life_ready). A process starts the allocator once, so each round is a process
+ * of its own. Linked with the prefix, so that pthread_create's own allocations do not come first.
+ */
+#include "api.inc"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ThreadSanitizer ends a child of a process with threads that starts a thread. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define NO_THREADS_AFTER_FORK 1
+#endif
+#endif
+#ifndef NO_THREADS_AFTER_FORK
+#define NO_THREADS_AFTER_FORK 0
+#endif
+
+enum { CHILD_SECONDS = 60, WAIT_NS_MAX = 120000 };
+
+static int go;
+
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* A block of each kind, written and freed; 0 when all is well. */
+static int use_the_allocator(void) {
+    char *small = hkm_malloc(100), *large = hkm_malloc(400000);
+    if (small == NULL || large == NULL)
+        return 3;
+    memset(small, 1, 100);
+    memset(large, 2, 400000);
+    int wrong = small[99] != 1 || large[399999] != 2;
+    hkm_free(small);
+    hkm_free(large);
+    return wrong ? 4 : 0;
+}
+
+static void *start_the_allocator(void *result) {
+    while (!__atomic_load_n(&go, __ATOMIC_ACQUIRE)) {
+    }
+    *(int *)result = use_the_allocator();
+    return NULL;
+}
+
+/* One round: a thread starts the allocator, and this one forks `wait_ns` later. */
+static int round_with(uint64_t wait_ns) {
+    pthread_t thread;
+    int result = -1, status = 0;
+    alarm(CHILD_SECONDS);
+    if (pthread_create(&thread, NULL, start_the_allocator, &result) != 0)
+        return 5;
+    __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
+    for (uint64_t start = now_ns(); now_ns() - start < wait_ns;) {
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(CHILD_SECONDS / 6);
+        _exit(use_the_allocator());
+    }
+    pthread_join(thread, NULL);
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        return 6;
+    if (WIFSIGNALED(status))
+        return WTERMSIG(status) == SIGALRM ? 7 : 8;
+    return result != 0 ? 9 : WEXITSTATUS(status);
+}
+
+static void a_child_forked_while_another_thread_starts_the_allocator_starts_it_itself(void) {
+    uint64_t random = 1;
+    for (size_t i = 0; i < scaled(1000) && check_failures == 0; i++) {
+        int status = 0;
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        pid_t pid = fork();
+        REQUIRE(pid >= 0, "fork: %s", strerror(errno));
+        if (pid == 0)
+            _exit(round_with((random >> 33) % WAIT_NS_MAX));
+        REQUIRE(waitpid(pid, &status, 0) == pid, "waitpid: %s", strerror(errno));
+        EXPECT(status == 0, "round %zu: expected status 0 (0x700: the child hung), found %#x", i,
+               (unsigned)status);
+    }
+}
+
+static const struct check checks[] = {
+    {"a_child_forked_while_another_thread_starts_the_allocator_starts_it_itself",
+     a_child_forked_while_another_thread_starts_the_allocator_starts_it_itself},
+};
+
+int main(int argc, char **argv) {
+    if (NO_THREADS_AFTER_FORK) {
+        puts("children of processes with threads can not start threads under this sanitizer");
+        return 77;
+    }
+    return run_checks(checks, COUNT_OF(checks), argc, argv);
+}
