@@ -293,6 +293,7 @@ clean:
 # ---- measuring --------------------------------------------------------------------
 
 include bench/bench.mk
+include fuzz/mutants/mutants.mk
 
 # ---- stress (stress/*.c on the hkm_ interface; the matrix: ci/matrix) --------------
 #

@@ -1,0 +1,18 @@
+# mutants.mk -- the seeded bugs and the fault sweep.
+#
+#   make mutants              every bug of fuzz/mutants/table.txt under every tool, and the table in
+#                             docs/MUTANTS.md; hours: ONLY=17,20-30 TOOLS=unit,swarm for a part
+#   make mutants-sample       a few bugs that must be caught, as in `make test`
+#   make faults               every site that calls the OS, made to fail in every way
+
+.PHONY: mutants mutants-sample faults
+mutants:
+	@ci/mutants $(if $(ONLY),--only $(ONLY)) $(if $(TOOLS),--tools $(TOOLS))
+mutants-sample:
+	@ci/mutants --sample
+
+# The sweep names the functions above a call by the frame pointers, and sets os_test.
+$(OUT)/debug/test/faults/%: sanity/faults/%.c $(call hkm_of,debug)
+	$(call compile_test,$(CC) $(filter-out -fPIC,$(call flags_of,debug)) $(TEST_CFLAGS),$(call hkm_of,debug) -ldl)
+faults: $(OUT)/debug/test/faults/sweep
+	@FAULT_HITS=$(or $(FAULT_HITS),8) $<
