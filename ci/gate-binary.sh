@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# ci/gate-binary.sh -- the release library as a file: size of its code, relocations, what the hot path calls.
+# (Exported symbols: gate-symbols.)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export LC_ALL=C
+
+library=${OUT:-out}/release/libhakmem.so
+text_bytes_max=81920    # of .text
+resident_bytes_max=12288 # of .data and .tdata together: what each process has for itself from the start
+failed=0
+complain() {
+    echo "gate-binary: $*"
+    failed=1
+}
+
+# ---- size ----
+
+section_bytes() { # section_bytes NAME
+    local size
+    size=$(readelf -SW "$library" | sed 's/^ *\[ *[0-9]*\] *//' | awk -v name="$1" '$1 == name { print $5 }')
+    echo $((16#${size:-0}))
+}
+text=$(section_bytes .text)
+((text > 0 && text <= text_bytes_max)) || complain ".text has $text bytes; $text_bytes_max allowed"
+data=$(($(section_bytes .data) + $(section_bytes .tdata)))
+((data <= resident_bytes_max)) || complain ".data and .tdata have $data bytes; $resident_bytes_max allowed"
+
+# ---- relocations ----
+# What malloc and free read (.rodata, .data, .bss) must not be written by the loader: such a page is copied
+# in every process. Allowed: crt's __dso_handle in .data, and in .tdata the pointer to the empty heap that
+# every thread starts with.
+
+relocated=$(python3 - "$library" <<'END'
+import re, subprocess, sys
+def run(*line): return subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True).stdout
+sections = []
+for line in run("readelf", "-SW", sys.argv[1]).splitlines():
+    found = re.match(r"\s*\[\s*\d+\]\s+(\.\S+)\s+\S+\s+([0-9a-f]{16})\s+\S+\s+([0-9a-f]+)\s", line)
+    if found:
+        name, start, size = found.group(1), int(found.group(2), 16), int(found.group(3), 16)
+        if start:
+            sections.append((name, start, start + size))
+counts = {}
+for line in run("readelf", "-rW", sys.argv[1]).splitlines():
+    found = re.match(r"([0-9a-f]{12,16})\s+[0-9a-f]+\s+R_", line)
+    if found:
+        at = int(found.group(1), 16)
+        # .tbss takes no room in the file and overlaps what follows it
+        name = next((name for name, start, end in sections if start <= at < end and name != ".tbss"), "?")
+        counts[name] = counts.get(name, 0) + 1
+print(" ".join(f"{name}={count}" for name, count in sorted(counts.items())))
+END
+)
+for word in $relocated; do
+    section=${word%=*} count=${word#*=}
+    case $section in
+    .got | .got.plt | .data.rel.ro | .init_array | .fini_array) ;;
+    .data | .tdata) ((count <= 1)) || complain "$count relocations in $section; 1 allowed ($relocated)" ;;
+    *) complain "$count relocations in $section ($relocated)" ;;
+    esac
+done
+[[ $relocated == *.got=* ]] || complain "no relocation found at all: $relocated"
+
+# ---- the hot path ----
+# malloc, free and their like jump to the slow functions of core, and call nothing else: no function of
+# another library, nothing by way of a table.
+
+# alloc_check_size is what a sized free checks the size with.
+slow='[a-z_]+_slow|alloc_out_of_memory|alloc_check_size|new_throwing|new_nothrow'
+if [[ $(uname -m) == x86_64 ]]; then
+    objdump -d --no-show-raw-insn "$library" >"${TMPDIR:-/tmp}/gate-binary.$$"
+    trap 'rm -f "${TMPDIR:-/tmp}/gate-binary.$$"' EXIT
+    for function in malloc free free_sized hkm_malloc hkm_free _Znwm _Znam _ZdlPv _ZdlPvm; do
+        body=$(awk -v head="<$function>:" '$2 == head { on = 1; next } on && /^$/ { exit } on' "${TMPDIR:-/tmp}/gate-binary.$$")
+        [[ -n $body ]] || complain "no function $function in the library"
+        # jumps and calls that leave the function, and those through a register or memory
+        strange=$(awk '{ sub(/.*:\t/, ""); sub(/^(bnd|notrack|addr32|cs|ds) /, "") }
+            $1 ~ /^(call|jmp|j[a-z]+)$/ { print $1, $2, $3 }' <<<"$body" |
+            grep -Ev "<$function(\+0x[0-9a-f]+)?>\$|<($function\.cold|($slow)(\.(cold|part|isra|constprop)[.0-9]*)*)>\$" || true)
+        [[ -z $strange ]] || complain "$function leaves for: $strange"
+        calls=$(grep -cE '\b(call|jmp|j[a-z]+)\b' <<<"$body" || true)
+        ((calls > 0)) || complain "$function has no jump at all: the disassembly was not understood"
+        if grep -q '\block\b\|xchg' <<<"$body"; then complain "$function has an atomic read-modify-write"; fi
+    done
+fi
+echo ".text $text bytes; relocations: $relocated"
+exit "$failed"
