@@ -67,7 +67,7 @@ SAN_memory    := -fsanitize=memory -fsanitize-memory-track-origins
 
 is_san   = $(filter san-%,$(1))
 check_of = $(if $(call is_san,$(1)),0,$(CHECK_$(1)))
-cc_of    = $(if $(call is_san,$(1)),$(SANCC),$(CC))
+cc_of    = $(if $(call is_san,$(1)),$(SANCC),$(or $(CC_$(1)),$(CC)))
 opt_of   = $(if $(call is_san,$(1)),$(OPT_san) $(SAN_$(1:san-%=%)),$(OPT_$(1)))
 # Everything of a build's command line but the warnings and the file names; the tests use it too.
 flags_of = $(BASE) $(call opt_of,$(1)) -DHKM_CHECK=$(call check_of,$(1))
@@ -319,3 +319,5 @@ stress: $(STRESS_BUILDS:%=stress-%)
 	@ci/matrix --builds '$(STRESS_BUILDS)' --threads '$(or $(THREADS),8)' --seconds '$(or $(STRESS_SECONDS),5)' --options default --out '$(OUT)'
 stress-full:
 	@ci/matrix --full --out '$(OUT)'
+
+include fuzz/fuzz.mk
