@@ -18,6 +18,7 @@
 #define RUN_BLOCKS 8000u /* blocks allocated, resized and freed in a run */
 #define RUN_TOUCHED ((uint64_t)8 << 20) /* bytes of contents written and read */
 #define RUN_FORKS 1u
+#define LIVE_MAX ((uint64_t)192 << 20)
 #define STACK_BYTES ((size_t)512 << 10)
 
 bool harness_verbose;
@@ -37,6 +38,7 @@ static void set_start_options(const struct record *r) {
     static const char *const PREWARM[4] = {"0", "1", "3", "0"};
     (void)setenv("HAKMEM_ARENA_MIB", ARENA[r->detail % 8], 1);
     (void)setenv("HAKMEM_PREWARM", PREWARM[r->detail / 8 % 4], 1);
+    play.live_max = r->detail / 128 % 8 == 0 ? (uint64_t)3 << 30 : LIVE_MAX;
     (void)setenv("HAKMEM_LARGE_PAGES", r->detail / 32 % 4 == 1 ? "on" : "off", 1);
 }
 
@@ -44,6 +46,7 @@ void harness_start(const uint8_t *data, size_t size) {
     if (started)
         return;
     started = true;
+    play.live_max = LIVE_MAX;
     if (size >= RECORD_BYTES) {
         struct record r;
         grammar_decode(data, &r);
@@ -178,6 +181,7 @@ static void begin_run(void) {
     play.forks_left = RUN_FORKS;
     play.touched_end = model_touched + RUN_TOUCHED;
     play.late = false;
+    oracle_allow_walk();
 }
 
 static void end_run(void) {

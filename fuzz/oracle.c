@@ -12,7 +12,6 @@
 
 #define RESIZED_MAX ((size_t)64 << 20) /* while calls fail: a block above it could be copied whole */
 #define CLEARED_MAX ((size_t)32 << 20) /* calloc writes all of it */
-#define LIVE_MAX ((uint64_t)3 << 30)
 
 void oracle_print_record(void) {
     fprintf(stderr, "  #%zu ", play.at / RECORD_BYTES - 1);
@@ -56,7 +55,7 @@ static void same_errno(const char *what) {
 static bool has_budget(size_t bytes) {
     bool fits = play.blocks_left > 0 &&
                 (bytes <= MODEL_WHOLE_BYTES || model_touched < play.touched_end) &&
-                (bytes > PTRDIFF_MAX || model_usable_bytes() + bytes <= LIVE_MAX);
+                (bytes > PTRDIFF_MAX || model_usable_bytes() + bytes <= play.live_max);
     if (fits)
         play.blocks_left--;
     else

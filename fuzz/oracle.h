@@ -21,6 +21,8 @@ struct play {
     bool late;       /* the ending thread allocates in a destructor */
     unsigned blocks_left, forks_left;
     uint64_t touched_end;
+    uint64_t walk_left; /* bytes that walks of the heap may still look at in this run */
+    uint64_t live_max;  /* bytes that may be live at a time */
 };
 extern struct play play;
 
@@ -59,6 +61,7 @@ void oracle_stats(void);
 void oracle_print_stats(void);
 void oracle_nothing_is_live(void);
 void oracle_heap_check(void);
+void oracle_allow_walk(void);
 void oracle_fork(const struct record *r);
 
 void oracle_verify(uint32_t slot);
