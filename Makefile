@@ -65,10 +65,14 @@ SAN_address   := -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=a
 SAN_undefined := -fsanitize=undefined -fno-sanitize-recover=all
 SAN_memory    := -fsanitize=memory -fsanitize-memory-track-origins
 
+# A name may end in -debug (a sanitizer's build of the checked library) and in -noise (scheduling
+# noise at the allocator's own steps, for stress/ only).
 is_san   = $(filter san-%,$(1))
-check_of = $(if $(call is_san,$(1)),0,$(CHECK_$(1)))
+kind_of  = $(patsubst %-debug,%,$(patsubst %-noise,%,$(1)))
+check_of = $(if $(filter san-%,$(1)),$(if $(filter %-debug %-debug-noise,$(1)),$(CHECK_debug),0),$(CHECK_$(1:%-noise=%)))
 cc_of    = $(if $(call is_san,$(1)),$(SANCC),$(or $(CC_$(1)),$(CC)))
-opt_of   = $(if $(call is_san,$(1)),$(OPT_san) $(SAN_$(1:san-%=%)),$(OPT_$(1)))
+opt_of   = $(if $(call is_san,$(1)),$(OPT_san) $(SAN_$(patsubst san-%,%,$(call kind_of,$(1)))),$(OPT_$(1:%-noise=%)))\
+           $(if $(filter %-noise,$(1)),-DHKM_NOISE=1)
 # Everything of a build's command line but the warnings and the file names; the tests use it too.
 flags_of = $(BASE) $(call opt_of,$(1)) -DHKM_CHECK=$(call check_of,$(1))
 
@@ -98,6 +102,8 @@ help:
 	@echo '  make run        install what is missing, build, run real programs under glibc'
 	@echo '                  and under the library, compare; CMD="..." for a command of yours'
 	@echo '  make test       install what is missing, build, run every test (ci/test --help)'
+	@echo '  make stress     threads until something gives; SAN=thread, THREADS=8, SEED=1,'
+	@echo '                  STRESS_SECONDS=5; also stress-full, stress-servers, soak HOURS=1'
 	@echo '  make lint       clang-tidy, cppcheck and the house rules (ci/tidy)'
 	@echo '  make bench      measure against other allocators, out/bench/report.html; make bench-quick'
 	@echo '  make counts     write the instruction counts that gate-counts holds (ci/counts.txt)'
@@ -295,29 +301,6 @@ clean:
 include bench/bench.mk
 include fuzz/mutants/mutants.mk
 
-# ---- stress (stress/*.c on the hkm_ interface; the matrix: ci/matrix) --------------
-#
-#   make stress               every program, release and debug; STRESS_SECONDS, THREADS, SEED
-#   make stress SAN=thread    every program in that sanitizer's build; address, undefined, memory
-#   make stress-full          the whole matrix, hours: ci/matrix --full says how many
-#   $(OUT)/<variant>/stress/NAME    stress/NAME.c and stress/stress.c with the variant's libhkm
+# ---- stress ----------------------------------------------------------------------
 
-STRESS_NAMES  := $(filter-out stress,$(basename $(notdir $(sort $(wildcard stress/*.c)))))
-STRESS_BUILDS  = $(if $(SAN),san-$(SAN),release debug)
-STRESS_FLAGS  := -Istress -fno-builtin -pthread $(WARN)
-
-define stress_template
-$(OUT)/$(1)/stress/%: stress/%.c stress/stress.c stress/stress.h include/hakmem/hakmem.h $(call hkm_of,$(1))
-	@mkdir -p $$(@D)
-	$(call cc_of,$(1)) $(filter-out -fPIC,$(call flags_of,$(1))) $(STRESS_FLAGS) $$(CFLAGS) -o $$@ $$< stress/stress.c $(call hkm_of,$(1)) $$(LDFLAGS) -ldl
-stress-$(1): $(STRESS_NAMES:%=$(OUT)/$(1)/stress/%)
-endef
-$(foreach variant,$(VARIANTS),$(eval $(call stress_template,$(variant))))
-
-.PHONY: stress stress-full $(VARIANTS:%=stress-%)
-stress: $(STRESS_BUILDS:%=stress-%)
-	@ci/matrix --builds '$(STRESS_BUILDS)' --threads '$(or $(THREADS),8)' --seconds '$(or $(STRESS_SECONDS),5)' --options default --out '$(OUT)'
-stress-full:
-	@ci/matrix --full --out '$(OUT)'
-
-include fuzz/fuzz.mk
+include stress/stress.mk

@@ -29,5 +29,5 @@ int main(int argc, char **argv) {
     stress_begin("exchange", argc, argv, "");
     stress_run(1.0, stress.threads, body);
     stress_drop_all(&stress_threads[0], cells, CELLS);
-    return stress_end(2.0, 2048);
+    return stress_end();
 }

@@ -3,7 +3,7 @@
  *             child frees blocks that its parent had made, allocates, may start threads or fork
  *             itself, and exits with 0.
  * Oracle      every block's contents, in the child too; a child's exit code; a child that hangs.
- *             Skipped under TSan, which does not allow threads in a child of many threads.
+ *             Under TSan the children start no threads, and TSan looks at the parent only.
  */
 #include <signal.h>
 #include <sys/wait.h>
@@ -15,6 +15,7 @@
 
 static stress_cell cells[CELLS];
 static _Atomic(uint64_t) forks;
+
 
 static void churn(struct stress_thread *t) {
     stress_cell *cell = &cells[stress_pick(t, CELLS)];
@@ -47,33 +48,44 @@ static int wait_for(pid_t child) {
     return status;
 }
 
-/* In the child; the thread record is a copy. */
-static void live_as_child(struct stress_thread *t, unsigned depth) {
-    stress.child = true;
-    (void)alarm(CHILD_SECONDS);
-    t->random ^= (uint64_t)getpid() << 20 | 1;
+/* Works for a while, at times with threads of its own. */
+static void work(struct stress_thread *t) {
     size_t turns = stress_one_in(t, 8) ? 8000 : stress_pick(t, 600);
     for (size_t i = 0; i < turns; i++)
         churn(t);
-    if (stress_one_in(t, 4)) {
-        pthread_t id[3];
-        for (unsigned i = 0; i < COUNT_OF(id); i++) {
-            struct stress_thread *other = &stress_threads[STRESS_THREADS_MAX - 1 - i];
-            other->random ^= t->random + i + 1;
-            STRESS_REQUIRE(pthread_create(&id[i], NULL, child_thread, other) == 0, "pthread_create");
-        }
-        for (unsigned i = 0; i < turns; i++)
-            churn(t);
-        for (unsigned i = 0; i < COUNT_OF(id); i++)
-            (void)pthread_join(id[i], NULL);
+    if (STRESS_TSAN || !stress_one_in(t, 4))
+        return;
+    pthread_t id[3];
+    for (unsigned i = 0; i < COUNT_OF(id); i++) {
+        struct stress_thread *other = &stress_threads[STRESS_THREADS_MAX - 1 - i];
+        other->random ^= t->random + i + 1;
+        int error = pthread_create(&id[i], NULL, child_thread, other);
+        STRESS_REQUIRE(error == 0, "pthread_create: %s", strerror(error));
     }
-    if (depth < 3 && stress_one_in(t, 6)) {
-        pid_t child = fork();
-        STRESS_REQUIRE(child >= 0, "fork: %s", strerror(errno));
-        if (child == 0)
-            live_as_child(t, depth + 1);
-        int status = wait_for(child);
-        STRESS_REQUIRE(status == 0, "a child's child ended with status %#x", (unsigned)status);
+    for (unsigned i = 0; i < turns; i++)
+        churn(t);
+    for (unsigned i = 0; i < COUNT_OF(id); i++)
+        (void)pthread_join(id[i], NULL);
+}
+
+static void require_ended(pid_t child) {
+    STRESS_REQUIRE(child > 0, "fork: %s", strerror(errno));
+    int status = wait_for(child);
+    STRESS_REQUIRE(status == 0, "a child ended with status %#x", (unsigned)status);
+}
+
+/* In the child, and in turn in a child of that; the thread record is a copy. */
+static _Noreturn void live_as_child(struct stress_thread *t) {
+    for (unsigned depth = 1;; depth++) {
+        stress.child = true;
+        (void)alarm(CHILD_SECONDS);
+        t->random ^= (uint64_t)getpid() << 20 | 1;
+        work(t);
+        pid_t child = 1;
+        if (depth < 3 && stress_one_in(t, 6) && (child = fork()) != 0)
+            require_ended(child);
+        if (child != 0)
+            break;
     }
     if (stress_one_in(t, 2))
         stress_drop_all(t, cells, CELLS);
@@ -92,21 +104,17 @@ static void body(struct stress_thread *t) {
             continue;
         }
         pid_t child = fork();
-        STRESS_REQUIRE(child >= 0, "fork: %s", strerror(errno));
         if (child == 0)
-            live_as_child(t, 1);
-        int status = wait_for(child);
-        STRESS_REQUIRE(status == 0, "a child ended with status %#x", (unsigned)status);
+            live_as_child(t);
+        require_ended(child);
         atomic_fetch_add_explicit(&forks, 1, memory_order_relaxed);
     }
 }
 
 int main(int argc, char **argv) {
     stress_begin("fork_storm", argc, argv, "");
-    if (STRESS_TSAN)
-        stress_skip("TSan allows no threads in the child of a process that has threads");
     stress_run(1.0, stress.threads, body);
     stress_drop_all(&stress_threads[0], cells, CELLS);
     printf("fork_storm: %llu forks\n", (unsigned long long)forks);
-    return stress_end(3.0, 2048);
+    return stress_end();
 }

@@ -38,5 +38,5 @@ int main(int argc, char **argv) {
     stress_begin("large_across", argc, argv, "");
     stress_run(1.0, stress.threads, body);
     stress_drop_all(&stress_threads[0], cells, CELLS);
-    return stress_end(4.0, 8192);
+    return stress_end();
 }

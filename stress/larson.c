@@ -63,5 +63,5 @@ int main(int argc, char **argv) {
             if (chains[i].blocks[k] != 0)
                 stress_drop(&stress_threads[i], chains[i].blocks[k]);
     free(chains);
-    return stress_end(2.0, 2048);
+    return stress_end();
 }

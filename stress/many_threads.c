@@ -41,5 +41,5 @@ int main(int argc, char **argv) {
         stress.threads = 64;
     stress_run(1.0, stress.threads, body);
     stress_drop_all(&stress_threads[0], cells, CELLS);
-    return stress_end(2.5, 2048);
+    return stress_end();
 }

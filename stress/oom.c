@@ -4,10 +4,14 @@
  *             fail), "arena" (the option arena_mib). Threads allocate until NULL, go on trying,
  *             free half, and so on.
  * Oracle      NULL comes with ENOMEM; what is held stays intact, through a realloc that fails too;
- *             when everything has been freed, half of the most that was ever live can be had again
- *             at once, in small blocks and in large ones. Under sanitizers, whose own memory would
+ *             when everything has been freed, a third of the limit can be had again at once, in
+ *             small blocks and in large ones (an eighth of it where the options limit the arena). Under sanitizers, whose own memory would
  *             be limited too, only "arena".
+ * Order       the threads are there, with their stacks and tables, before anything is limited; the
+ *             last of them to come limits, and only then the first block is allocated. So what is
+ *             short is the allocator's memory alone.
  */
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -17,6 +21,11 @@
 #define LIMIT MIB(96)
 
 static stress_cell cells[512];
+static uint64_t tables[STRESS_THREADS_MAX / 2][HELD];
+static uint64_t recovered[LIMIT / 100 / 2];
+static const char *mode;
+static _Atomic(unsigned) ready;
+static _Atomic(bool) go;
 
 static size_t some_size(struct stress_thread *t) {
     switch (stress_pick(t, 8)) {
@@ -27,14 +36,46 @@ static size_t some_size(struct stress_thread *t) {
     }
 }
 
+/* A figure of /proc/self/statm: 0 is the address space, 5 data and stacks. */
+static size_t memory_figure(unsigned index) {
+    char text[160] = {0};
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    STRESS_REQUIRE(fd >= 0 && read(fd, text, sizeof text - 1) > 0, "no /proc/self/statm");
+    (void)close(fd);
+    char *at = text;
+    size_t pages = 0;
+    for (unsigned i = 0; i <= index; i++)
+        pages = (size_t)strtoull(at, &at, 10);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void limit(__rlimit_resource_t resource, size_t bytes) {
+    struct rlimit to = {.rlim_cur = bytes, .rlim_max = bytes};
+    STRESS_REQUIRE(setrlimit(resource, &to) == 0, "setrlimit: %s", strerror(errno));
+}
+
+/* The arena takes at least half of what address space there is, and its maps. */
+static void wait_for_limit(void) {
+    if (atomic_fetch_add_explicit(&ready, 1, memory_order_acq_rel) + 1 == stress.threads) {
+        if (strcmp(mode, "space") == 0)
+            limit(RLIMIT_AS, memory_figure(0) + LIMIT * 2);
+        else if (strcmp(mode, "data") == 0)
+            limit(RLIMIT_DATA, memory_figure(5) + LIMIT);
+        atomic_store_explicit(&go, true, memory_order_release);
+    }
+    while (!atomic_load_explicit(&go, memory_order_acquire))
+        stress_nap_us(1000);
+}
+
 static void body(struct stress_thread *t) {
-    uint64_t *held = calloc(HELD, sizeof *held);
-    STRESS_REQUIRE(held != NULL, "no memory for the table");
+    uint64_t *held = tables[t->index];
+    wait_for_limit();
     t->clears = true;
+    size_t most = 4 * HELD / stress.threads < HELD ? 4 * HELD / stress.threads : HELD;
     size_t count = 0;
     unsigned misses = 0;
     while (!stress_stopped()) {
-        bool fill = misses < 40 && count < HELD;
+        bool fill = misses < 40 && count < most;
         if (fill) {
             uint64_t word = stress_make(t, some_size(t));
             if (word != 0)
@@ -63,47 +104,26 @@ static void body(struct stress_thread *t) {
     }
     while (count > 0)
         stress_drop(t, held[--count]);
-    free(held);
 }
 
 /* Everything was freed by threads that ended; `bytes` in blocks of one size must be there again. */
 static void recover(struct stress_thread *t, size_t total, size_t bytes) {
     size_t count = total / bytes;
-    uint64_t *held = calloc(count + 1, sizeof *held);
-    STRESS_REQUIRE(held != NULL, "no memory for the table");
+    STRESS_REQUIRE(count <= COUNT_OF(recovered), "too small a table");
     t->clears = true;
     for (size_t i = 0; i < count; i++) {
-        held[i] = stress_make(t, bytes);
-        STRESS_REQUIRE(held[i] != 0,
+        recovered[i] = stress_make(t, bytes);
+        STRESS_REQUIRE(recovered[i] != 0,
                        "recovery: nothing is live, but of %zu blocks of %zu bytes only %zu", count,
                        bytes, i);
     }
     for (size_t i = 0; i < count; i++)
-        stress_drop(t, held[i]);
-    free(held);
+        stress_drop(t, recovered[i]);
 }
 
-static size_t address_space_bytes(void) {
-    char text[128] = {0};
-    FILE *file = fopen("/proc/self/statm", "r");
-    STRESS_REQUIRE(file != NULL && fgets(text, sizeof text, file) != NULL, "no /proc/self/statm");
-    (void)fclose(file);
-    return (size_t)strtoull(text, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
-}
-
-static void limit(int resource, size_t bytes) {
-    struct rlimit to = {.rlim_cur = bytes, .rlim_max = bytes};
-    STRESS_REQUIRE(setrlimit(resource, &to) == 0, "setrlimit: %s", strerror(errno));
-}
-
-static _Noreturn void live_as_child(const char *mode, double share) {
-    size_t stacks = (stress.threads + 1) * (MIB(8) + MIB(1));
+static _Noreturn void live_as_child(double share) {
     (void)alarm((unsigned)(stress.seconds * 3) + 120);
-    if (strcmp(mode, "space") == 0)
-        limit(RLIMIT_AS, address_space_bytes() + stacks + MIB(64) + LIMIT * 2);
-    else if (strcmp(mode, "data") == 0)
-        limit(RLIMIT_DATA, stacks + MIB(64) + LIMIT);
-    else
+    if (strcmp(mode, "arena") == 0)
         (void)setenv("HAKMEM_ARENA_MIB", "96", 1);
     stress_run(share, stress.threads, body);
     struct stress_thread *t = &stress_threads[0];
@@ -114,9 +134,8 @@ static _Noreturn void live_as_child(const char *mode, double share) {
     STRESS_REQUIRE(nulls > 0 || stress.seconds < 2, "%s: never out of memory", mode);
     static const size_t sizes[] = {100, 3000, KIB(100), KIB(300), MIB(3)};
     for (unsigned i = 0; i < COUNT_OF(sizes); i++)
-        recover(t, LIMIT / 3, sizes[i]);
-    /* RSS is bounded by the limit. */
-    (void)stress_end(1e3, 0);
+        recover(t, stress.tiny_arena ? LIMIT / 8 : LIMIT / 3, sizes[i]);
+    (void)stress_end();
     (void)fflush(stdout);
     _exit(0);
 }
@@ -129,11 +148,12 @@ int main(int argc, char **argv) {
     for (unsigned i = 0; i < count; i++) {
         if (named && strcmp(stress.mode, modes[i]) != 0)
             continue;
-        printf("oom: %s\n", modes[i]);
+        mode = modes[i];
+        printf("oom: %s\n", mode);
         pid_t child = fork();
         STRESS_REQUIRE(child >= 0, "fork: %s", strerror(errno));
         if (child == 0)
-            live_as_child(modes[i], named ? 1.0 : 1.0 / count);
+            live_as_child(named ? 1.0 : 1.0 / count);
         int status = 0;
         while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
         }

@@ -61,6 +61,7 @@ static void waves(struct stress_thread *t) {
 
 int main(int argc, char **argv) {
     stress_begin("orphans", argc, argv, "");
+    stress.at_once = stress.threads;
     stress_run(1.0, 1, waves);
-    return stress_end(2.5, 2048);
+    return stress_end();
 }

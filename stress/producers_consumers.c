@@ -76,5 +76,5 @@ int main(int argc, char **argv) {
     unsigned third = threads / 3 == 0 ? 1 : threads / 3;
     shape("mixed", threads, third, third == 1 ? 1 : third - 1);
     shape("all-to-one", threads, threads - 1, 1);
-    return stress_end(3.0, 2048);
+    return stress_end();
 }

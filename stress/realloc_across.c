@@ -43,5 +43,5 @@ int main(int argc, char **argv) {
     stress_begin("realloc_across", argc, argv, "");
     stress_run(1.0, stress.threads, body);
     stress_drop_all(&stress_threads[0], cells, CELLS);
-    return stress_end(2.5, 4096);
+    return stress_end();
 }

@@ -70,5 +70,5 @@ int main(int argc, char **argv) {
     stress_run(1.0, stress.threads, body);
     stress_drop_all(&stress_threads[0], cells, CELLS);
     printf("signals: %llu handled\n", (unsigned long long)handled);
-    return stress_end(2.5, 2048);
+    return stress_end();
 }

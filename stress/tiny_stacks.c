@@ -50,5 +50,5 @@ int main(int argc, char **argv) {
     stress_begin("tiny_stacks", argc, argv, "");
     stress_run(1.0, stress.threads, drive);
     stress_drop_all(&stress_threads[0], cells, CELLS);
-    return stress_end(2.5, 2048);
+    return stress_end();
 }

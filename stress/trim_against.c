@@ -64,5 +64,5 @@ int main(int argc, char **argv) {
     stress_run(1.0, stress.threads < 2 ? 2 : stress.threads, body);
     stress_drop_all(&stress_threads[0], cells, CELLS);
     (void)hkm_purge();
-    return stress_end(3.0, 8192);
+    return stress_end();
 }

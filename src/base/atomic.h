@@ -12,22 +12,34 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* In the noise builds of stress/ a step that others can see may be delayed before it is taken: every
+ * read-modify-write and every release store. Elsewhere it costs nothing. */
+#if defined(HKM_NOISE) && HKM_NOISE
+void hkm_noise(void);
+#define NOISE hkm_noise()
+#else
+#define NOISE ((void)0)
+#endif
+#define NOISE_relaxed ((void)0)
+#define NOISE_release NOISE
+
 #define ATOMIC(T) _Atomic(T)
 #define atomic_get(p, order) atomic_load_explicit((p), memory_order_##order)
-#define atomic_put(p, v, order) atomic_store_explicit((p), (v), memory_order_##order)
-#define atomic_swap(p, v, order) atomic_exchange_explicit((p), (v), memory_order_##order)
-#define atomic_add(p, v, order) atomic_fetch_add_explicit((p), (v), memory_order_##order)
-#define atomic_sub(p, v, order) atomic_fetch_sub_explicit((p), (v), memory_order_##order)
-#define atomic_or(p, v, order) atomic_fetch_or_explicit((p), (v), memory_order_##order)
-#define atomic_and(p, v, order) atomic_fetch_and_explicit((p), (v), memory_order_##order)
+#define atomic_put(p, v, order) \
+    (NOISE_##order, atomic_store_explicit((p), (v), memory_order_##order))
+#define atomic_swap(p, v, order) (NOISE, atomic_exchange_explicit((p), (v), memory_order_##order))
+#define atomic_add(p, v, order) (NOISE, atomic_fetch_add_explicit((p), (v), memory_order_##order))
+#define atomic_sub(p, v, order) (NOISE, atomic_fetch_sub_explicit((p), (v), memory_order_##order))
+#define atomic_or(p, v, order) (NOISE, atomic_fetch_or_explicit((p), (v), memory_order_##order))
+#define atomic_and(p, v, order) (NOISE, atomic_fetch_and_explicit((p), (v), memory_order_##order))
 
 /* Compare and swap; on failure *expected holds what was found. May not fail spuriously. */
-#define atomic_cas(p, expected, desired, success, failure)                                      \
-    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_##success, \
-                                            memory_order_##failure)
-#define atomic_cas_weak(p, expected, desired, success, failure)                               \
-    atomic_compare_exchange_weak_explicit((p), (expected), (desired), memory_order_##success, \
-                                          memory_order_##failure)
+#define atomic_cas(p, expected, desired, success, failure)            \
+    (NOISE, atomic_compare_exchange_strong_explicit(                  \
+                (p), (expected), (desired), memory_order_##success, memory_order_##failure))
+#define atomic_cas_weak(p, expected, desired, success, failure)       \
+    (NOISE, atomic_compare_exchange_weak_explicit(                    \
+                (p), (expected), (desired), memory_order_##success, memory_order_##failure))
 
 /* A counter with one writer at a time: readers may look at any moment, nobody pays for a
  * read-modify-write. */

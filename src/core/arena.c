@@ -5,7 +5,6 @@
 #include "core/arena.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "base/bitset.h"
 #include "core/slot.h"
@@ -143,13 +142,12 @@ int arena_init(size_t bytes_max) {
     if (error == 0)
         error = commit_chunk(0);
     if (error != 0) {
-        memset(&arena, 0, sizeof arena);
         kept = os_unreserve(start, total) == 0 ? NULL : start;
         kept_bytes = bytes;
         return error;
     }
     superslab_init();
-    arena.bytes = bytes;
+    atomic_put(&arena.bytes, bytes, release);
     return 0;
 }
 

@@ -26,6 +26,8 @@
  * Ownership   struct arena never changes after arena_init. Class map and live bytes are written by
  *             whoever holds the slot or the block, and read by anyone.
  * Ordering    a block's class and live byte reach another thread by the same way as its address.
+ *             The release of `bytes` at the end of arena_init pairs with the acquire in arena_bytes,
+ *             for threads that ask about a pointer before they ever allocated.
  */
 #ifndef HKM_CORE_ARENA_H
 #define HKM_CORE_ARENA_H
@@ -43,7 +45,7 @@ typedef ATOMIC(uint16_t) class_entry;
 
 struct arena {
     uintptr_t last;               /* address of the last byte of the range */
-    size_t bytes;                 /* length of the range; 0 before arena_init */
+    ATOMIC(size_t) bytes;         /* length of the range; 0 before arena_init has set the rest */
     class_entry *class_map;       /* entry of the last slot; values are class << MAGAZINE_SHIFT */
     uintptr_t base;               /* first byte, aligned to SUPERSLAB_BYTES */
     struct slot *slots;           /* record of slot s is slots[-1 - s] */
@@ -82,7 +84,12 @@ struct arena_innards {
 };
 struct arena_innards arena_innards(void);
 
-HKM_INLINE bool arena_contains(const void *p) { return arena.last - (uintptr_t)p < arena.bytes; }
+/* 0 before there is one; else everything in `arena` may be read. */
+HKM_INLINE size_t arena_bytes(void) { return atomic_get(&arena.bytes, acquire); }
+HKM_INLINE bool arena_contains(const void *p) {
+    size_t bytes = arena_bytes();
+    return bytes != 0 && arena.last - (uintptr_t)p < bytes;
+}
 /* Number of the slot that an address of the range lies in. */
 HKM_INLINE uint32_t arena_slot_of(const void *p) {
     return (uint32_t)(((uintptr_t)p - arena.base) >> SLOT_SHIFT);

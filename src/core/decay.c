@@ -59,6 +59,8 @@ void decay_tick(struct heap *heap) {
 }
 
 size_t decay_all(struct heap *heap) {
+    if (arena_bytes() == 0)
+        return 0; /* nothing was ever allocated */
     drain(heap, DRAIN_ALL);
     return run(heap, os_clock_ms(), 0);
 }

@@ -125,7 +125,7 @@ static struct heap *create(void) {
         restore(m);
     }
     heap->arena_last = arena.last;
-    heap->arena_bytes = arena.bytes;
+    heap->arena_bytes = arena_bytes();
     heap->class_map = arena.class_map;
     heap->drain_ms = heap->armed_ms = os_clock_ms();
     do {
@@ -171,18 +171,38 @@ void heap_abandon(struct heap *heap) {
     make_orphan(heap);
 }
 
-struct heap *heap_borrow(void) {
+/* Any heap whose lock is free. *others: some are held by other threads, *mine: one is held by this
+ * one, of which this is then a signal handler. */
+static struct heap *enter_any(bool *others, bool *mine) {
     for (uint32_t i = 0; i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);
-        if (heap != NULL && atomic_get(&heap->state, relaxed) != HEAP_LOST && heap_try_enter(heap))
+        if (heap == NULL || atomic_get(&heap->state, relaxed) == HEAP_LOST)
+            continue;
+        if (heap_try_enter(heap))
             return heap;
+        *(atomic_get(&heap->lock, relaxed) == os_thread_token() ? mine : others) = true;
     }
-    struct heap *heap = create();
-    if (heap == NULL)
-        return NULL;
-    bool entered = heap_try_enter(heap);
-    make_orphan(heap);
-    return entered ? heap : heap_borrow();
+    return NULL;
+}
+
+struct heap *heap_borrow(void) {
+    for (unsigned attempt = 0;; attempt++) {
+        bool others = false;
+        bool mine = false;
+        struct heap *heap = enter_any(&others, &mine);
+        if (heap != NULL)
+            return heap;
+        heap = create();
+        if (heap != NULL) {
+            bool entered = heap_try_enter(heap);
+            make_orphan(heap);
+            if (entered)
+                return heap;
+        } else if (!others || mine) {
+            return NULL; /* a handler does not wait: what it waits for may wait for it */
+        }
+        os_backoff(attempt);
+    }
 }
 
 /* Its lock is held by a thread that is not there. */
@@ -192,17 +212,20 @@ static void lose(struct heap *heap) {
     atomic_put(&heap->state, HEAP_LOST, release);
 }
 
+/* First all that are lost are marked so: what the others send home must not wait for them. */
 void heap_after_fork(uintptr_t forker) {
     for (uint32_t i = 0; i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);
-        if (heap == NULL || atomic_get(&heap->state, relaxed) == HEAP_LOST)
-            continue;
-        uintptr_t holder = atomic_get(&heap->lock, relaxed);
-        bool mine = atomic_get(&heap->owner, relaxed) == forker;
-        if (holder != 0 && holder != forker)
+        uintptr_t holder = heap == NULL ? 0 : atomic_get(&heap->lock, relaxed);
+        if (holder != 0 && holder != forker && atomic_get(&heap->state, relaxed) != HEAP_LOST)
             lose(heap);
-        else if (holder == 0 && !mine && atomic_get(&heap->state, relaxed) == HEAP_OWNED &&
-                 heap_try_enter(heap)) { /* whole: its thread was outside every slow path */
+    }
+    for (uint32_t i = 0; i < heap_count(); i++) {
+        struct heap *heap = heap_by_number(i);
+        if (heap == NULL || atomic_get(&heap->state, relaxed) != HEAP_OWNED ||
+            atomic_get(&heap->owner, relaxed) == forker)
+            continue;
+        if (heap_try_enter(heap)) { /* whole: its thread was outside every slow path */
             heap_drain(heap, DRAIN_ALL);
             heap_leave(heap);
             make_orphan(heap);
@@ -598,14 +621,22 @@ void *heap_fill(struct heap *heap, unsigned class) {
     return block;
 }
 
-/* Empties the lower part of a magazine: what was put in first. */
+/* Empties the lower part of a magazine: what was put in first. What has to be sent directly leaves
+ * the magazine before the lock is left: a fork meanwhile must not find it in both places. */
 static void flush(struct heap *heap, struct magazine *m, unsigned class, unsigned count) {
     settle(m);
     unsigned stay = held(m) - count;
-    for (unsigned left = heap_send_home(heap, class, m->base, count); left > 0; left--)
-        send_directly(heap, class, m->base[left - 1]);
-    memmove(m->base, m->base + count, stay * sizeof(void *));
-    lift(m, m->base + stay);
+    unsigned left = heap_send_home(heap, class, m->base, count);
+    memmove(m->base + left, m->base + count, stay * sizeof(void *));
+    lift(m, m->base + left + stay);
+    for (; left > 0; left--) {
+        settle(m);
+        void **top = atomic_get(&m->top, relaxed);
+        void *block = m->base[0];
+        m->base[0] = top[-1];
+        lift(m, top - 1);
+        send_directly(heap, class, block);
+    }
 }
 
 void heap_flush(struct heap *heap, unsigned class, void *block) {
@@ -641,7 +672,7 @@ void *heap_take_one(struct heap *heap, unsigned class) {
 void heap_free_borrowed(unsigned class, void *block) {
     struct heap *heap = heap_borrow();
     if (heap == NULL)
-        return; /* no memory for a single heap: then no block was ever handed out either */
+        return; /* a signal handler, every heap busy and no memory for another: it is lost */
     if (heap_send_home(heap, class, &block, 1) > 0)
         send_directly(heap, class, block);
     heap_leave(heap);

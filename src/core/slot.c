@@ -44,7 +44,7 @@ void slot_carve(struct slot *slot, unsigned class, struct heap *owner) {
     slot->class = (uint8_t) class;
     slot_head(number)->run_slots = sc->run_slots;
     slot->start = arena_slot_start(number) + colour;
-    slot->capacity = (uint16_t)((sc->run_slots * SLOT_BYTES - colour) / sc->bytes);
+    slot->capacity = (uint16_t)slot_capacity(class, number);
     slot->bits = slot->capacity <= SLOT_INLINE_WORDS * 64
                      ? slot->inline_bits
                      : arena.bitmaps - (size_t)(number + 1) * (SLOT_BLOCKS_MAX / 64);

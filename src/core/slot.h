@@ -97,6 +97,12 @@ void slot_retire(struct slot *slot);
 /* Moves up to `count` free blocks out of the bitmap to the places below `end`, the lowest address to
  * end[-1] and on downwards; returns how many there were. */
 unsigned slot_take(struct slot *slot, void **end, unsigned count);
+/* What `capacity` is, for those who must not read a record that another may be laying out. */
+HKM_INLINE unsigned slot_capacity(unsigned class, uint32_t number) {
+    const struct sizeclass *sc = &sizeclass_table[class];
+    size_t colour = sizeclass_colour(class, number / sc->run_slots);
+    return (unsigned)((sc->run_slots * SLOT_BYTES - colour) / sc->bytes);
+}
 HKM_INLINE unsigned slot_words(const struct slot *slot) { return (slot->capacity + 63u) / 64u; }
 
 /* How many of blocks[0..most) stand side by side, each `step` bytes from the one before. */

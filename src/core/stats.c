@@ -60,7 +60,7 @@ static void collect_superslab(struct hkm_stats *stats, uint32_t number, size_t *
                 stats->slots_active += state == SLOT_ACTIVE;
                 stats->slots_empty += state == SLOT_EMPTY;
                 stats->bytes_free += free_blocks * sizeclass_bytes(class);
-                in_use[class] += slot->capacity - free_blocks;
+                in_use[class] += slot_capacity(class, slot_no) - free_blocks;
             }
         }
         s += step;
@@ -78,7 +78,7 @@ void stats_collect(struct hkm_stats *stats) {
         if (heap != NULL)
             collect_heap(stats, heap, cached);
     }
-    for (uint32_t i = 0; arena.bytes != 0 && i < superslab_top(); i++) {
+    for (uint32_t i = 0; arena_bytes() != 0 && i < superslab_top(); i++) {
         if (superslab_in_use(i))
             collect_superslab(stats, i, in_use);
     }
@@ -93,7 +93,7 @@ void stats_collect(struct hkm_stats *stats) {
     stats->bytes_large_cached = large_cached_bytes();
     stats->superslabs_cached = superslab_warm_count();
     stats->bytes_returned = superslab_returned_bytes();
-    stats->bytes_reserved = arena.bytes;
+    stats->bytes_reserved = arena_bytes();
     stats->bytes_committed = superslab_committed_bytes();
     stats->bytes_metadata = arena_metadata_bytes();
     if (HKM_CHECK_LEVEL >= 1)

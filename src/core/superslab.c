@@ -166,7 +166,7 @@ uint32_t superslab_take(size_t count, size_t alignment, int *error) {
     *error = ENOMEM;
     if (alignment < SUPERSLAB_BYTES)
         alignment = SUPERSLAB_BYTES;
-    if (count >= arena.superslab_count || alignment > arena.bytes)
+    if (count >= arena.superslab_count || alignment > arena_bytes())
         return 0;
     uint32_t first = count == 1 && alignment == SUPERSLAB_BYTES ? claim_warm() : 0;
     if (first == 0) {
