@@ -71,7 +71,7 @@ static void body(struct stress_thread *t) {
     uint64_t *held = tables[t->index];
     wait_for_limit();
     t->clears = true;
-    size_t most = 4 * HELD / stress.threads < HELD ? 4 * HELD / stress.threads : HELD;
+    size_t most = HELD / stress.threads;
     size_t count = 0;
     unsigned misses = 0;
     while (!stress_stopped()) {

@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* In the noise builds of stress/ a step that others can see may be delayed before it is taken: every
- * read-modify-write and every release store. Elsewhere it costs nothing. */
+/* In the noise builds of stress/ a step that others can see may be delayed before it is taken:
+ * every read-modify-write and every release store. Elsewhere it costs nothing. */
 #if defined(HKM_NOISE) && HKM_NOISE
 void hkm_noise(void);
 #define NOISE hkm_noise()

@@ -26,8 +26,8 @@
  * Ownership   struct arena never changes after arena_init. Class map and live bytes are written by
  *             whoever holds the slot or the block, and read by anyone.
  * Ordering    a block's class and live byte reach another thread by the same way as its address.
- *             The release of `bytes` at the end of arena_init pairs with the acquire in arena_bytes,
- *             for threads that ask about a pointer before they ever allocated.
+ *             The release of `bytes` at the end of arena_init pairs with the acquire in
+ *             arena_bytes, for threads that ask about a pointer before they ever allocated.
  */
 #ifndef HKM_CORE_ARENA_H
 #define HKM_CORE_ARENA_H

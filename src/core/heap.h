@@ -107,8 +107,8 @@ struct heap *heap_acquire(void);
 /* Empties the magazines, gives every EMPTY run away, and leaves the heap to be adopted. */
 void heap_abandon(struct heap *heap);
 /* Any heap but a lost one, with its lock taken, for a thread that has none of its own or is inside
- * it already (a signal handler). Waits for one when all are busy and there is no memory for another;
- * NULL when there is none to wait for, or in a handler. */
+ * it already (a signal handler). Waits for one when all are busy and there is no memory for
+ * another; NULL when there is none to wait for, or in a handler. */
 struct heap *heap_borrow(void);
 /* Gives a live run's block back without a heap of one's own. */
 void heap_free_borrowed(unsigned class, void *block);
