@@ -12,7 +12,7 @@ static _Noreturn void finish(const struct invariant_row *row, const char *words,
     text_add(&line, words);
     text_add(&line, " is broken at ");
     text_pointer(&line, about);
-    if (arena.bytes != 0 && arena_contains(about))
+    if (arena_bytes() != 0 && arena_contains(about))
         report_place(&line, about);
     if (row != NULL) {
         text_add(&line, "\n  ");

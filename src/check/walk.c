@@ -7,10 +7,10 @@
 /* ---- fixed parts ---- */
 
 static void walk_arena(void) {
-    must_equal(A7, arena.base + arena.bytes - 1, arena.last, &arena.last);
+    must_equal(A7, arena.base + arena_bytes() - 1, arena.last, &arena.last);
     must_equal(A7, 0, arena.base % SUPERSLAB_BYTES, &arena.base);
-    must_equal(A8, arena.bytes >> SLOT_SHIFT, arena.slot_count, &arena.slot_count);
-    must_equal(A9, arena.bytes >> SUPERSLAB_SHIFT, arena.superslab_count, &arena.superslab_count);
+    must_equal(A8, arena_bytes() >> SLOT_SHIFT, arena.slot_count, &arena.slot_count);
+    must_equal(A9, arena_bytes() >> SUPERSLAB_SHIFT, arena.superslab_count, &arena.superslab_count);
     static const unsigned granules[] = {4, 5, 7};
     for (unsigned i = 0; i < 3; i++)
         must_equal(A10, granules[i], arena.live[granules[i]] & 63, &arena.live[granules[i]]);
@@ -248,7 +248,7 @@ static void walk_quiet(struct walk *w) {
 
 size_t walk_all(size_t *looked_at) {
     struct walk w = {0};
-    if (arena.bytes == 0)
+    if (arena_bytes() == 0)
         return 0;
     struct os_signals signals;
     os_signals_block(&signals);

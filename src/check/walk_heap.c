@@ -111,7 +111,7 @@ static void walk_bins(struct walk *w, struct heap *heap, unsigned class) {
 
 static void walk_heap(struct walk *w, struct heap *heap, bool mine) {
     must_hold(H11,
-              heap->arena_last == arena.last && heap->arena_bytes == arena.bytes &&
+              heap->arena_last == arena.last && heap->arena_bytes == arena_bytes() &&
                   heap->class_map == arena.class_map,
               "the arena's", "another value", heap);
     size_t waiting = 0;

@@ -630,7 +630,6 @@ static void flush(struct heap *heap, struct magazine *m, unsigned class, unsigne
     memmove(m->base + left, m->base + count, stay * sizeof(void *));
     lift(m, m->base + left + stay);
     for (; left > 0; left--) {
-        settle(m);
         void **top = atomic_get(&m->top, relaxed);
         void *block = m->base[0];
         m->base[0] = top[-1];

@@ -31,7 +31,7 @@ static uint32_t slot_about(const void *about) {
     const char *head = about;
     const char *heads = (const char *)arena.superslabs;
     size_t heads_bytes = (size_t)arena.superslab_count * sizeof(struct superslab);
-    if (arena.bytes == 0)
+    if (arena_bytes() == 0)
         return UINT32_MAX;
     if (arena_contains(about))
         return arena_slot_of(about);
