@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 
 import benchlib
+import goals
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2e933c", "#edae49", "#7b4fa3", "#00798c", "#8d6b4f", "#ef7b9d", "#66717e",
            "#9bc53d", "#3d348b", "#f18701", "#444444", "#16a085")
@@ -91,6 +92,9 @@ def text_report(summary, names, averages):
                      + benchlib.table(lines, ["peer", "rows", "time", "CPU", "peak RSS", "idle RSS"]))
         lines = [[name, "%.2f" % ratio, best] for ratio, name, best in worst_rows(summary)[:WORST_ROWS]]
         parts.append("The rows furthest behind their best peer\n" + benchlib.table(lines, ["row", "time / best", "best peer"]))
+    found = goals.goals(summary, averages)
+    if found:
+        parts.append("Goals\n" + goals.text(found))
     failures = ["%s, %s: %s" % (name, who, why) for name, entry in summary.items()
                 for who, why in entry["errors"].items()]
     if failures:
@@ -248,6 +252,16 @@ def worst_table(summary):
     return "\n".join(lines) + "</table>"
 
 
+def goals_table(found):
+    if not found:
+        return ""
+    lines = ["<table><tr><th>goal</th><th>wanted</th><th>measured</th><th></th></tr>"]
+    for what, wanted, measured, held in found:
+        lines.append("<tr><td>%s</td><td>%s</td><td>%s</td><td class=%s>%s</td></tr>"
+                     % (html.escape(what), wanted, measured, "ok" if held else "bad", "held" if held else "missed"))
+    return "\n".join(lines) + "</table>"
+
+
 def card(content):
     return '<div class="card">%s</div>' % content if content else ""
 
@@ -264,7 +278,7 @@ def html_report(result, text, path):
             "95 % interval, at a row's name for its command.</p>"]
     if averages:
         page += ["<h2>All rows together</h2>", card(plot_means(averages, names)), card(means_table(averages)),
-                 card(worst_table(summary))]
+                 card(worst_table(summary)), "<h2>Goals</h2>", card(goals_table(goals.goals(summary, averages)))]
     for group, title in GROUPS:
         entries = [(name, entry) for name, entry in everything if entry["group"] == group]
         if entries:
