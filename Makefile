@@ -104,6 +104,7 @@ help:
 	@echo '  make test       install what is missing, build, run every test (ci/test --help)'
 	@echo '  make stress     threads until something gives; SAN=thread, THREADS=8, SEED=1,'
 	@echo '                  STRESS_SECONDS=5; also stress-full, stress-servers, soak HOURS=1'
+	@echo '  make fuzz       libFuzzer; fuzz-swarm, fuzz-afl, fuzz-replay, fuzz-coverage: fuzz/README.md'
 	@echo '  make lint       clang-tidy, cppcheck and the house rules (ci/tidy)'
 	@echo '  make bench      measure against other allocators, out/bench/report.html; make bench-quick'
 	@echo '  make counts     write the instruction counts that gate-counts holds (ci/counts.txt)'

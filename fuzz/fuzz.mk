@@ -1,8 +1,16 @@
 # fuzz.mk -- the fuzzers: one harness, four engines.  fuzz/README.md says what they play.
 #
-# Two more builds of the checked source, for the engines:
+#   make fuzz            libFuzzer for FUZZ_SECONDS (60), on the checked source with ASan and UBSan
+#   make fuzz-afl        AFL++ for FUZZ_SECONDS
+#   make fuzz-swarm      the swarm for SECONDS (60) on the debug and the release library; SEED
+#   make fuzz-replay FILE=...    in words; SHRINK=1: shrinks what fails, to FILE.min
+#   make fuzz-minimize   merges what was found into corpus/ops/seed
+#   make fuzz-coverage   lines and branches of src/ that the corpus and the tests reach
+#
+# Three more builds of the checked source:
 #   libfuzzer   clang-19, ASan and UBSan, instrumented for libFuzzer
 #   afl         afl-clang-fast, instrumented for AFL++
+#   cover       clang-19, counting what is reached
 # $(OUT)/<variant>/fuzz/NAME are the programs; release, debug and san-address have replay and swarm.
 
 FUZZ_SECONDS ?= 60
@@ -19,7 +27,11 @@ OPT_libfuzzer   := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -
 CC_afl          := $(AFLCC)
 CHECK_afl       := 2
 OPT_afl         := -O2 -g -fno-omit-frame-pointer
-FUZZ_VARIANTS   := libfuzzer afl
+CC_cover        := $(SANCC)
+CHECK_cover     := 2
+# In continuous mode (%c) counters are written as they count: what ends by SIGABRT counts, too.
+OPT_cover       := -O1 -g -fno-omit-frame-pointer -fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation
+FUZZ_VARIANTS   := libfuzzer afl cover
 $(foreach variant,$(FUZZ_VARIANTS),$(eval $(call build_template,$(variant))))
 $(OUT)/libfuzzer/libhkm.a: $(call objs,libfuzzer,$(PREFIXED))
 	$(make_archive)
@@ -41,6 +53,8 @@ $(OUT)/$(1)/fuzz/replay $(OUT)/$(1)/fuzz/swarm: $(OUT)/$(1)/fuzz/%: $(OUT)/$(1)/
 endef
 $(foreach variant,release debug san-address $(FUZZ_VARIANTS),$(eval $(call fuzz_template,$(variant))))
 
+$(OUT)/libfuzzer/fuzz/options: $(call fuzz_objs,libfuzzer,fuzz_options) $(OUT)/libfuzzer/libhkm.a
+	$(call fuzz_link,libfuzzer,-fsanitize=fuzzer)
 $(OUT)/libfuzzer/fuzz/ops: $(call fuzz_objs,libfuzzer,fuzz_ops mutator $(FUZZ_HARNESS)) $(OUT)/libfuzzer/libhkm.a
 	$(call fuzz_link,libfuzzer,-fsanitize=fuzzer)
 $(OUT)/afl/fuzz/ops: $(call fuzz_objs,afl,afl fuzz_ops $(FUZZ_HARNESS)) $(OUT)/afl/libhkm.a
@@ -63,3 +77,18 @@ fuzz-replay: $(OUT)/debug/fuzz/replay
 
 fuzz-minimize: $(OUT)/libfuzzer/fuzz/ops
 	@fuzz/run minimize
+
+# ---- coverage: clang's own, of the checked source, by everything that is linked or preloaded -----
+
+$(eval $(call test_template,cover))
+$(OUT)/cover/libhkm.a: $(call objs,cover,$(PREFIXED))
+	$(make_archive)
+$(OUT)/cover/libhakmem.so.$(ABI): $(call objs,cover,$(SRCS)) $(MAP)
+	$(SANCC) $(SO_LDFLAGS) -fprofile-instr-generate -Wl,-soname,$(@F) $(CFLAGS) -o $@ $(filter %.o,$^) $(LDFLAGS)
+cover_test = $(SANCC) $(filter-out -fPIC,$(call flags_of,cover)) $(TEST_CFLAGS)
+$(OUT)/cover/test/faults/%: sanity/faults/%.c $(OUT)/cover/libhkm.a
+	$(call compile_test,$(cover_test),$(OUT)/cover/libhkm.a -ldl -lm)
+$(OUT)/cover/test/negative/%: sanity/negative/%.c $(OUT)/cover/libhkm.a
+	$(call compile_test,$(cover_test),$(OUT)/cover/libhkm.a -ldl -lm)
+fuzz-coverage:
+	@fuzz/coverage

@@ -5,19 +5,41 @@
 
 static const uint8_t OP_ALIAS[32 - OPS] = {OP_MALLOC, OP_FREE, OP_REALLOC, OP_FREE, OP_MALLOC};
 
-static const char *const OP_NAMES[OPS] = {
-    "malloc",   "calloc", "realloc",     "reallocarray",       "aligned_alloc", "posix_memalign",
-    "memalign", "valloc", "free",        "free_sized",         "free_aligned_sized", "expand",
-    "ask",      "good_size", "purge",    "trim",               "option",        "thread_start",
-    "thread_end", "fault", "clock",      "stats",              "verify",        "print_stats",
-    "fork",     "end_run", "start"};
+static const char *const OP_NAMES[OPS] = {"malloc",
+                                          "calloc",
+                                          "realloc",
+                                          "reallocarray",
+                                          "aligned_alloc",
+                                          "posix_memalign",
+                                          "memalign",
+                                          "valloc",
+                                          "free",
+                                          "free_sized",
+                                          "free_aligned_sized",
+                                          "expand",
+                                          "ask",
+                                          "good_size",
+                                          "purge",
+                                          "trim",
+                                          "option",
+                                          "thread_start",
+                                          "thread_end",
+                                          "fault",
+                                          "clock",
+                                          "stats",
+                                          "verify",
+                                          "print_stats",
+                                          "fork",
+                                          "end_run",
+                                          "start"};
 
 static const char *const KIND_NAMES[SIZE_KINDS] = {
-    [SIZE_CLASS] = "class", [SIZE_SMALL] = "small", [SIZE_RAW] = "raw", [SIZE_PAGES] = "pages",
-    [SIZE_SLOTS] = "slots", [SIZE_SUPERSLABS] = "superslabs", [SIZE_HUGE] = "huge",
-    [SIZE_ABSURD] = "absurd", [SIZE_ZERO] = "zero", [SIZE_SAME] = "same",
-    [SIZE_USABLE] = "usable", [SIZE_HALF] = "half", [SIZE_DOUBLE] = "double",
-    [SIZE_MORE] = "more", [SIZE_LESS] = "less", [SIZE_FRACTION] = "fraction"};
+    [SIZE_CLASS] = "class",      [SIZE_SMALL] = "small",   [SIZE_RAW] = "raw",
+    [SIZE_PAGES] = "pages",      [SIZE_SLOTS] = "slots",   [SIZE_SUPERSLABS] = "superslabs",
+    [SIZE_HUGE] = "huge",        [SIZE_ABSURD] = "absurd", [SIZE_ZERO] = "zero",
+    [SIZE_SAME] = "same",        [SIZE_USABLE] = "usable", [SIZE_HALF] = "half",
+    [SIZE_DOUBLE] = "double",    [SIZE_MORE] = "more",     [SIZE_LESS] = "less",
+    [SIZE_FRACTION] = "fraction"};
 
 static const unsigned REPEATS[16] = {1, 1, 1, 1, 1, 1, 2, 3, 4, 8, 16, 32, 64, 256, 1024, 4096};
 
@@ -92,7 +114,7 @@ static size_t huge(unsigned detail) {
 }
 
 static size_t absurd(unsigned detail) {
-    static const size_t NEAR[8] = {PTRDIFF_MAX, SIZE_MAX,           (size_t)1 << 40,
+    static const size_t NEAR[8] = {PTRDIFF_MAX,     SIZE_MAX,           (size_t)1 << 40,
                                    (size_t)3 << 62, PTRDIFF_MAX - 4095, (size_t)PTRDIFF_MAX + 1,
                                    (size_t)1 << 47, SIZE_MAX - 65535};
     return NEAR[detail % 8] - detail / 8 % 16;
@@ -103,24 +125,39 @@ size_t grammar_size(const struct record *record, size_t bytes, size_t usable) {
     size_t delta = (size_t)(ptrdiff_t)record->delta; /* wraps, as it shall */
     size_t half;
     switch (record->kind) {
-    case SIZE_CLASS: return grammar_class_bytes(detail % CLASSES) + delta;
-    case SIZE_SMALL: return detail % 1024;
-    case SIZE_PAGES: return ((size_t)1 + detail % 256) * 4096 + delta;
-    case SIZE_SLOTS: return ((size_t)1 + detail % 64) * 65536 + delta;
-    case SIZE_SUPERSLABS: return ((size_t)1 + detail % 24) * (2u << 20) + delta;
-    case SIZE_HUGE: return huge(detail) + delta;
-    case SIZE_ABSURD: return absurd(detail);
-    case SIZE_ZERO: return 0;
-    case SIZE_SAME: return bytes;
-    case SIZE_USABLE: return usable + (usable > 0 || record->delta >= 0 ? delta : 0);
+    case SIZE_CLASS:
+        return grammar_class_bytes(detail % CLASSES) + delta;
+    case SIZE_SMALL:
+        return detail % 1024;
+    case SIZE_PAGES:
+        return ((size_t)1 + detail % 256) * 4096 + delta;
+    case SIZE_SLOTS:
+        return ((size_t)1 + detail % 64) * 65536 + delta;
+    case SIZE_SUPERSLABS:
+        return ((size_t)1 + detail % 24) * (2u << 20) + delta;
+    case SIZE_HUGE:
+        return huge(detail) + delta;
+    case SIZE_ABSURD:
+        return absurd(detail);
+    case SIZE_ZERO:
+        return 0;
+    case SIZE_SAME:
+        return bytes;
+    case SIZE_USABLE:
+        return usable + (usable > 0 || record->delta >= 0 ? delta : 0);
     case SIZE_HALF:
         half = usable / 2;
         return half + (half > 0 || record->delta >= 0 ? delta : 0);
-    case SIZE_DOUBLE: return usable * 2 + (usable > 0 || record->delta >= 0 ? delta : 0);
-    case SIZE_MORE: return bytes + detail % 4096;
-    case SIZE_LESS: return bytes - (bytes < detail % 4096 ? bytes : detail % 4096);
-    case SIZE_FRACTION: return bytes / 512 * (detail % 1024) + bytes % 512;
-    default: return detail;
+    case SIZE_DOUBLE:
+        return usable * 2 + (usable > 0 || record->delta >= 0 ? delta : 0);
+    case SIZE_MORE:
+        return bytes + detail % 4096;
+    case SIZE_LESS:
+        return bytes - (bytes < detail % 4096 ? bytes : detail % 4096);
+    case SIZE_FRACTION:
+        return bytes / 512 * (detail % 1024) + bytes % 512;
+    default:
+        return detail;
     }
 }
 
@@ -215,15 +252,33 @@ void grammar_make(uint64_t *state, enum op op, uint8_t *bytes) {
 static const struct {
     uint8_t in_16, weight;
 } HABITS[OPS] = {
-    [OP_MALLOC] = {15, 60},       [OP_CALLOC] = {10, 20},       [OP_REALLOC] = {11, 40},
-    [OP_REALLOCARRAY] = {4, 8},   [OP_ALIGNED_ALLOC] = {7, 15}, [OP_POSIX_MEMALIGN] = {4, 8},
-    [OP_MEMALIGN] = {3, 6},       [OP_VALLOC] = {3, 6},         [OP_FREE] = {16, 100},
-    [OP_FREE_SIZED] = {6, 30},    [OP_FREE_ALIGNED_SIZED] = {4, 20}, [OP_EXPAND] = {6, 15},
-    [OP_ASK] = {5, 6},            [OP_GOOD_SIZE] = {2, 3},      [OP_PURGE] = {5, 3},
-    [OP_TRIM] = {4, 3},           [OP_OPTION] = {7, 4},         [OP_THREAD_START] = {9, 8},
-    [OP_THREAD_END] = {8, 5},     [OP_FAULT] = {6, 8},          [OP_CLOCK] = {8, 10},
-    [OP_STATS] = {4, 3},          [OP_VERIFY] = {4, 2},         [OP_PRINT_STATS] = {1, 1},
-    [OP_FORK] = {1, 1},           [OP_END_RUN] = {1, 1},        [OP_START] = {0, 0},
+    [OP_MALLOC] = {15, 60},
+    [OP_CALLOC] = {10, 20},
+    [OP_REALLOC] = {11, 40},
+    [OP_REALLOCARRAY] = {4, 8},
+    [OP_ALIGNED_ALLOC] = {7, 15},
+    [OP_POSIX_MEMALIGN] = {4, 8},
+    [OP_MEMALIGN] = {3, 6},
+    [OP_VALLOC] = {3, 6},
+    [OP_FREE] = {16, 100},
+    [OP_FREE_SIZED] = {6, 30},
+    [OP_FREE_ALIGNED_SIZED] = {4, 20},
+    [OP_EXPAND] = {6, 15},
+    [OP_ASK] = {5, 6},
+    [OP_GOOD_SIZE] = {2, 3},
+    [OP_PURGE] = {5, 3},
+    [OP_TRIM] = {4, 3},
+    [OP_OPTION] = {7, 4},
+    [OP_THREAD_START] = {9, 8},
+    [OP_THREAD_END] = {8, 5},
+    [OP_FAULT] = {6, 8},
+    [OP_CLOCK] = {8, 10},
+    [OP_STATS] = {4, 3},
+    [OP_VERIFY] = {4, 2},
+    [OP_PRINT_STATS] = {1, 1},
+    [OP_FORK] = {1, 1},
+    [OP_END_RUN] = {1, 1},
+    [OP_START] = {0, 0},
 };
 
 void grammar_make_mix(uint64_t *state, struct mix *mix) {

@@ -63,30 +63,30 @@ enum {
     FLAG_STRIDE_2 = 1,
     FLAG_STRIDE_7 = 2,
     FLAG_BACK = 8,
-    FLAG_PAGES = 1,    /* valloc: pvalloc */
-    FLAG_LATE = 1,     /* thread end: allocates and frees in a key's destructor, too */
-    FLAG_OFF = 1,      /* fault: none from here on */
-    FLAG_EACH = 2,     /* fault: from then on; else once */
-    FLAG_THIRD = 4     /* fault: every third */
+    FLAG_PAGES = 1, /* valloc: pvalloc */
+    FLAG_LATE = 1,  /* thread end: allocates and frees in a key's destructor, too */
+    FLAG_OFF = 1,   /* fault: none from here on */
+    FLAG_EACH = 2,  /* fault: from then on; else once */
+    FLAG_THIRD = 4  /* fault: every third */
 };
 
 enum size_kind {
-    SIZE_CLASS, /* kinds 0 to 11: a class boundary; detail modulo the number of classes */
-    SIZE_SMALL = 12,    /* 12 to 15: detail modulo 1,024 */
-    SIZE_RAW = 16,      /* detail, 0 to 65,535 */
-    SIZE_PAGES = 17,    /* 17, 18: whole pages, 1 to 256 */
-    SIZE_SLOTS = 19,    /* 19, 20: 64 KiB times 1 to 64 */
+    SIZE_CLASS,           /* kinds 0 to 11: a class boundary; detail modulo the number of classes */
+    SIZE_SMALL = 12,      /* 12 to 15: detail modulo 1,024 */
+    SIZE_RAW = 16,        /* detail, 0 to 65,535 */
+    SIZE_PAGES = 17,      /* 17, 18: whole pages, 1 to 256 */
+    SIZE_SLOTS = 19,      /* 19, 20: 64 KiB times 1 to 64 */
     SIZE_SUPERSLABS = 21, /* 2 MiB times 1 to 24 */
-    SIZE_HUGE = 22,     /* 1 MiB to 1 GiB, a power of two, or one and a half times it */
-    SIZE_ABSURD,        /* near PTRDIFF_MAX, SIZE_MAX, the arena's size */
-    SIZE_ZERO,          /* 0 */
-    SIZE_SAME,          /* of the block: its size */
-    SIZE_USABLE,        /* its usable size */
+    SIZE_HUGE = 22,       /* 1 MiB to 1 GiB, a power of two, or one and a half times it */
+    SIZE_ABSURD,          /* near PTRDIFF_MAX, SIZE_MAX, the arena's size */
+    SIZE_ZERO,            /* 0 */
+    SIZE_SAME,            /* of the block: its size */
+    SIZE_USABLE,          /* its usable size */
     SIZE_HALF,
     SIZE_DOUBLE,
-    SIZE_MORE,          /* size + detail % 4,096 */
-    SIZE_LESS,          /* size - detail % 4,096 */
-    SIZE_FRACTION,      /* size * (detail % 1,024) / 512 */
+    SIZE_MORE,     /* size + detail % 4,096 */
+    SIZE_LESS,     /* size - detail % 4,096 */
+    SIZE_FRACTION, /* size * (detail % 1,024) / 512 */
     SIZE_KINDS
 };
 _Static_assert(SIZE_KINDS == 32, "5 bits");

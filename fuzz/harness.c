@@ -15,7 +15,7 @@
 
 #include "oracle.h"
 
-#define RUN_BLOCKS 8000u /* blocks allocated, resized and freed in a run */
+#define RUN_BLOCKS 8000u                /* blocks allocated, resized and freed in a run */
 #define RUN_TOUCHED ((uint64_t)8 << 20) /* bytes of contents written and read */
 #define RUN_FORKS 1u
 #define LIVE_MAX ((uint64_t)192 << 20)
@@ -137,8 +137,8 @@ static void start_thread(unsigned number) {
         return;
     (void)pthread_attr_init(&attributes);
     (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    alive[number] = pthread_create(&threads[number], &attributes, thread_main,
-                                   (void *)(uintptr_t)number) == 0;
+    alive[number] =
+        pthread_create(&threads[number], &attributes, thread_main, (void *)(uintptr_t)number) == 0;
     (void)pthread_attr_destroy(&attributes);
 }
 

@@ -75,19 +75,33 @@ static void change_record(uint64_t *random, uint8_t *record) {
     grammar_decode(record, &r);
     grammar_make(random, r.op, other);
     switch (grammar_below(random, 8)) {
-    case 0: record[2] = other[2], record[3] = other[3]; break; /* another target */
-    case 1: record[2] = (uint8_t)(record[2] + 1 - 2 * grammar_below(random, 2)); break;
+    case 0:
+        record[2] = other[2], record[3] = other[3];
+        break; /* another target */
+    case 1:
+        record[2] = (uint8_t)(record[2] + 1 - 2 * grammar_below(random, 2));
+        break;
     case 2: /* the neighbouring class, or one byte more or less */
         if (r.kind == SIZE_CLASS && grammar_below(random, 2) == 0)
             record[5] = (uint8_t)(record[5] + 1 - 2 * grammar_below(random, 2));
         else
             record[4] = (uint8_t)((record[4] & 0x1f) | (other[4] & 0xe0));
         break;
-    case 3: memcpy(record + 4, other + 4, 3); break; /* another size, or argument */
-    case 4: record[7] = (uint8_t)((record[7] & 0xf0) | (other[7] & 0x0f)); break;
-    case 5: record[7] = (uint8_t)((record[7] & 0x0f) | (other[7] & 0xf0)); break;
-    case 6: record[1] = (uint8_t)((record[1] & 0xf8) | (grammar_random(random) >> 40 & 7)); break;
-    default: record[1] = (uint8_t)((record[1] & 7) | (other[1] & 0xf8)); break;
+    case 3:
+        memcpy(record + 4, other + 4, 3);
+        break; /* another size, or argument */
+    case 4:
+        record[7] = (uint8_t)((record[7] & 0xf0) | (other[7] & 0x0f));
+        break;
+    case 5:
+        record[7] = (uint8_t)((record[7] & 0x0f) | (other[7] & 0xf0));
+        break;
+    case 6:
+        record[1] = (uint8_t)((record[1] & 0xf8) | (grammar_random(random) >> 40 & 7));
+        break;
+    default:
+        record[1] = (uint8_t)((record[1] & 7) | (other[1] & 0xf8));
+        break;
     }
 }
 
@@ -127,8 +141,10 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t size_max, unsi
 size_t LLVMFuzzerCustomCrossOver(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size,
                                  uint8_t *out, size_t out_max, unsigned seed) {
     uint64_t random = state_from(seed);
-    size_t head = grammar_below(&random, (unsigned)(a_size / RECORD_BYTES) + 1) * (size_t)RECORD_BYTES;
-    size_t from = grammar_below(&random, (unsigned)(b_size / RECORD_BYTES) + 1) * (size_t)RECORD_BYTES;
+    size_t head =
+        grammar_below(&random, (unsigned)(a_size / RECORD_BYTES) + 1) * (size_t)RECORD_BYTES;
+    size_t from =
+        grammar_below(&random, (unsigned)(b_size / RECORD_BYTES) + 1) * (size_t)RECORD_BYTES;
     if (head > out_max)
         head = out_max - out_max % RECORD_BYTES;
     size_t tail = b_size - from;

@@ -10,7 +10,8 @@
 
 #include "harness.h"
 
-#define RESIZED_MAX ((size_t)64 << 20) /* while calls fail: a block above it could be copied whole */
+#define RESIZED_MAX \
+    ((size_t)64 << 20) /* while calls fail: a block above it could be copied whole */
 #define CLEARED_MAX ((size_t)32 << 20) /* calloc writes all of it */
 
 void oracle_print_record(void) {
@@ -44,8 +45,8 @@ static bool may_be_out(size_t bytes, size_t alignment, uint64_t faults) {
 static void refused(size_t bytes, size_t alignment, uint64_t faults) {
     harness_counts.nulls++;
     expect(errno == ENOMEM, "NULL for %zu bytes with errno %d, not ENOMEM", bytes, errno);
-    expect(may_be_out(bytes, alignment, faults), "NULL for %zu bytes, aligned to %zu: no call failed",
-           bytes, alignment);
+    expect(may_be_out(bytes, alignment, faults),
+           "NULL for %zu bytes, aligned to %zu: no call failed", bytes, alignment);
 }
 
 static void same_errno(const char *what) {
@@ -80,7 +81,8 @@ static void adopt(uint32_t slot, void *start, size_t bytes, size_t alignment, en
     harness_counts.blocks++;
 }
 
-static void same_contents(const void *start, const struct block *as, size_t bytes, const char *when) {
+static void same_contents(const void *start, const struct block *as, size_t bytes,
+                          const char *when) {
     size_t at = model_differs(start, as, bytes);
     expect(at == SIZE_MAX, "%p of %zu bytes: byte %zu differs %s", start, as->bytes, at, when);
 }
@@ -223,7 +225,8 @@ static void do_posix_memalign(const struct record *r, uint32_t slot, size_t byte
     int error = hkm_posix_memalign(&start, r->alignment, bytes);
     same_errno("posix_memalign");
     if (!is_power(r->alignment) || r->alignment % sizeof(void *) != 0) {
-        expect(error == EINVAL && start == untouched, "posix_memalign(%zu): %d", r->alignment, error);
+        expect(error == EINVAL && start == untouched, "posix_memalign(%zu): %d", r->alignment,
+               error);
         return;
     }
     if (error != 0) {
@@ -365,9 +368,7 @@ static void do_free(const struct record *r) {
         same_errno("free(NULL)");
         return;
     }
-    uint32_t stride = (r->flags & FLAG_STRIDE_2) != 0   ? 2
-                      : (r->flags & FLAG_STRIDE_7) != 0 ? 7
-                                                        : 1;
+    uint32_t stride = (r->flags & FLAG_STRIDE_2) != 0 ? 2 : (r->flags & FLAG_STRIDE_7) != 0 ? 7 : 1;
     bool back = (r->flags & FLAG_BACK) != 0;
     uint32_t slot = r->slot;
     for (unsigned i = 0; i < r->repeats; i++) {
@@ -456,28 +457,55 @@ void oracle_perform(const struct record *r) {
     case OP_ALIGNED_ALLOC:
     case OP_POSIX_MEMALIGN:
     case OP_MEMALIGN:
-    case OP_VALLOC: allocate(r); break;
+    case OP_VALLOC:
+        allocate(r);
+        break;
     case OP_REALLOC:
-    case OP_REALLOCARRAY: do_realloc(r); break;
+    case OP_REALLOCARRAY:
+        do_realloc(r);
+        break;
     case OP_FREE:
     case OP_FREE_SIZED:
-    case OP_FREE_ALIGNED_SIZED: do_free(r); break;
-    case OP_EXPAND: do_expand(r); break;
-    case OP_ASK: do_ask(r); break;
-    case OP_GOOD_SIZE: do_good_size(r); break;
+    case OP_FREE_ALIGNED_SIZED:
+        do_free(r);
+        break;
+    case OP_EXPAND:
+        do_expand(r);
+        break;
+    case OP_ASK:
+        do_ask(r);
+        break;
+    case OP_GOOD_SIZE:
+        do_good_size(r);
+        break;
     case OP_PURGE:
-    case OP_TRIM: do_purge(r); break;
-    case OP_OPTION: oracle_option(r); break;
-    case OP_FAULT: oracle_fault(r); break;
-    case OP_CLOCK: oracle_clock(r); break;
-    case OP_STATS: oracle_stats(); break;
+    case OP_TRIM:
+        do_purge(r);
+        break;
+    case OP_OPTION:
+        oracle_option(r);
+        break;
+    case OP_FAULT:
+        oracle_fault(r);
+        break;
+    case OP_CLOCK:
+        oracle_clock(r);
+        break;
+    case OP_STATS:
+        oracle_stats();
+        break;
     case OP_VERIFY:
         oracle_verify_all();
         oracle_heap_check();
         break;
-    case OP_PRINT_STATS: oracle_print_stats(); break;
-    case OP_FORK: oracle_fork(r); break;
-    default: break; /* OP_START where it has no meaning */
+    case OP_PRINT_STATS:
+        oracle_print_stats();
+        break;
+    case OP_FORK:
+        oracle_fork(r);
+        break;
+    default:
+        break; /* OP_START where it has no meaning */
     }
 }
 

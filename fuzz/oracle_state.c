@@ -51,8 +51,8 @@ void oracle_restore_options(void) { options = options_at_start; }
 #if HKM_OS_TEST
 static struct {
     bool armed;
-    int call; /* or -1: any */
-    const char *site; /* or NULL: any */
+    int call;             /* or -1: any */
+    const char *site;     /* or NULL: any */
     unsigned wait, every; /* 0: once */
     int error;
 } fault;
@@ -77,8 +77,8 @@ static int fail(enum os_call call, const char *site, size_t bytes) {
 
 void oracle_fault(const struct record *r) {
     static const int ERRORS[8] = {ENOMEM, EAGAIN, EINVAL, EACCES, EPERM, EFAULT, ENOSYS, EBUSY};
-    static const char *const SITES[8] = {NULL,       "os_commit", "os_purge", "os_renew",
-                                         "os_move",  "os_huge",   NULL,       "os_commit"};
+    static const char *const SITES[8] = {NULL,      "os_commit", "os_purge", "os_renew",
+                                         "os_move", "os_huge",   NULL,       "os_commit"};
     unsigned detail = r->detail;
     fault.armed = (r->flags & FLAG_OFF) == 0;
     fault.site = SITES[detail % 8];

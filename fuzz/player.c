@@ -45,7 +45,8 @@ const char *player_status(int status) {
     static char text[64];
     if (WIFSIGNALED(status))
         (void)snprintf(text, sizeof text, "%s",
-                       WTERMSIG(status) == SIGALRM ? "no end in 60 s" : strsignal(WTERMSIG(status)));
+                       WTERMSIG(status) == SIGALRM ? "no end in 60 s"
+                                                   : strsignal(WTERMSIG(status)));
     else
         (void)snprintf(text, sizeof text, "exit code %d", WEXITSTATUS(status));
     return text;
@@ -84,8 +85,8 @@ static size_t leave_out(const struct shrink *s, uint8_t *data, size_t size, uint
 static void simplify(const struct shrink *s, uint8_t *data, size_t size) {
     static const struct {
         uint8_t byte, mask, to;
-    } STEPS[] = {{7, 0x0f, 0}, {7, 0x0f, 6}, {7, 0x0f, 9}, {7, 0x0f, 12}, {1, 0x07, 0},
-                 {1, 0xf8, 0}, {7, 0xf0, 0}, {4, 0x60, 0x40}, {6, 0xff, 0}, {3, 0xff, 0}};
+    } STEPS[] = {{7, 0x0f, 0}, {7, 0x0f, 6}, {7, 0x0f, 9},    {7, 0x0f, 12}, {1, 0x07, 0},
+                 {1, 0xf8, 0}, {7, 0xf0, 0}, {4, 0x60, 0x40}, {6, 0xff, 0},  {3, 0xff, 0}};
     for (size_t at = 0; at < size; at += RECORD_BYTES) {
         for (size_t i = 0; i < sizeof STEPS / sizeof STEPS[0]; i++) {
             uint8_t *byte = &data[at + STEPS[i].byte];

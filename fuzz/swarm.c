@@ -61,7 +61,8 @@ static size_t make_run(uint64_t seed, unsigned run, uint8_t *to) {
         size = RECORD_BYTES;
     }
     grammar_make_mix(&state, &mix);
-    unsigned records = 10 + grammar_below(&state, grammar_below(&state, 4) == 0 ? RECORDS_MAX : 200);
+    unsigned records =
+        10 + grammar_below(&state, grammar_below(&state, 4) == 0 ? RECORDS_MAX : 200);
     for (unsigned i = 0; i < records; i++, size += RECORD_BYTES)
         grammar_make_mixed(&state, &mix, to + size);
     return size;
@@ -147,16 +148,29 @@ int main(int argc, char **argv) {
     bool print = false;
     for (int option; (option = getopt(argc, argv, "t:s:n:o:p")) != -1;) {
         switch (option) {
-        case 't': seconds = strtod(optarg, NULL); break;
-        case 's': seed = strtoull(optarg, NULL, 0); break;
-        case 'n': batches = strtoull(optarg, NULL, 0); break;
-        case 'o': folder = optarg; break;
-        case 'p': print = true; break;
-        default: fprintf(stderr, "usage: see the head of fuzz/swarm.c\n"); return 2;
+        case 't':
+            seconds = strtod(optarg, NULL);
+            break;
+        case 's':
+            seed = strtoull(optarg, NULL, 0);
+            break;
+        case 'n':
+            batches = strtoull(optarg, NULL, 0);
+            break;
+        case 'o':
+            folder = optarg;
+            break;
+        case 'p':
+            print = true;
+            break;
+        default:
+            fprintf(stderr, "usage: see the head of fuzz/swarm.c\n");
+            return 2;
         }
     }
     input = malloc(INPUT_BYTES_MAX);
-    progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    progress =
+        mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (input == NULL || progress == MAP_FAILED)
         return 2;
     struct harness_counts total = {0};
