@@ -300,6 +300,7 @@ clean:
 # ---- measuring --------------------------------------------------------------------
 
 include bench/bench.mk
+include fuzz/fuzz.mk
 include fuzz/mutants/mutants.mk
 
 # ---- stress ----------------------------------------------------------------------

@@ -1,9 +1,10 @@
 /* swarm.c -- random mixes of operations, many seeds a second.
  *
- *     swarm [-t SECONDS] [-s SEED] [-n BATCHES] [-o FOLDER] [-b BATCH -c COUNT]
+ *     swarm [-t SECONDS] [-s SEED] [-n BATCHES] [-o FOLDER] [-q] [-p]
  *       -t  how long (10), -s the first seed (the clock), -n at most so many batches
  *       -o  where a failure is written to (out/fuzz)
- *       -p  prints the runs of one batch into FOLDER instead of playing them: seeds for a corpus
+ *       -q  a failure is not repeated and shrunk, only told
+ *       -p  writes the runs of the batches into FOLDER instead of playing them: seeds for a corpus
  *
  * A seed chooses which operations there are at all, with which weights, sizes, slots and threads
  * (grammar_make_mix): a run that never frees, or hardly does anything but realloc, reaches states
@@ -146,7 +147,8 @@ int main(int argc, char **argv) {
     uint64_t batches = UINT64_MAX;
     const char *folder = "out/fuzz";
     bool print = false;
-    for (int option; (option = getopt(argc, argv, "t:s:n:o:p")) != -1;) {
+    bool quiet = false;
+    for (int option; (option = getopt(argc, argv, "t:s:n:o:pq")) != -1;) {
         switch (option) {
         case 't':
             seconds = strtod(optarg, NULL);
@@ -162,6 +164,9 @@ int main(int argc, char **argv) {
             break;
         case 'p':
             print = true;
+            break;
+        case 'q':
+            quiet = true;
             break;
         default:
             fprintf(stderr, "usage: see the head of fuzz/swarm.c\n");
@@ -194,7 +199,8 @@ int main(int argc, char **argv) {
         if (status != 0) {
             printf("swarm: SEED=%" PRIu64 " fails in run %u: %s\n", seed, progress->run,
                    player_status(status));
-            explain(seed, progress->run, folder);
+            if (!quiet)
+                explain(seed, progress->run, folder);
             return 1;
         }
         if (now() - told >= 5) {
