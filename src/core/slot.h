@@ -94,8 +94,8 @@ void slot_carve(struct slot *slot, unsigned class, struct heap *owner);
 /* EMPTY -> UNUSED: the class map forgets the run. The caller then gives the bits back. */
 void slot_retire(struct slot *slot);
 
-/* Moves up to `count` free blocks out of the bitmap to the places below `end`, the lowest address to
- * end[-1] and on downwards; returns how many there were. */
+/* Moves up to `count` free blocks out of the bitmap to the places below `end`, the lowest address
+ * to end[-1] and on downwards; returns how many there were. */
 unsigned slot_take(struct slot *slot, void **end, unsigned count);
 /* What `capacity` is, for those who must not read a record that another may be laying out. */
 HKM_INLINE unsigned slot_capacity(unsigned class, uint32_t number) {
@@ -114,10 +114,10 @@ HKM_INLINE unsigned slot_stretch(void *const *blocks, unsigned most, ptrdiff_t s
     return length;
 }
 
-/* Puts blocks[0] back into the bitmap of a run of `class`, and as many of those after it as are its neighbours, up or
- * down, and share its word: so blocks that were freed in order go home by the word. Returns how
- * many they were; 0 when blocks[0] is not of this run, or one of them was in the bitmap already
- * (S5), which the caller reports. */
+/* Puts blocks[0] back into the bitmap of a run of `class`, and as many of those after it as are its
+ * neighbours, up or down, and share its word: so blocks that were freed in order go home by the
+ * word. Returns how many they were; 0 when blocks[0] is not of this run, or one of them was in the
+ * bitmap already (S5), which the caller reports. */
 HKM_INLINE unsigned slot_put(struct slot *slot, unsigned class, void *const *blocks,
                              unsigned count) {
     const struct sizeclass *sc = &sizeclass_table[class];
