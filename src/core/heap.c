@@ -14,6 +14,7 @@
 #define CACHE_BYTES_MEDIUM KIB(512) /* and above */
 #define CACHE_BYTES_TOTAL MIB(32)   /* all heaps', when their magazines grow */
 #define FIRST_CAP_BYTES KIB(2)
+#define ONE_WAY_BYTES KIB(16)     /* a magazine's, that only spills or only runs dry */
 #define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner */
 #define IDLE_DIRTY_ALARM KIB(256) /* from here on a heap must not miss the purge delay */
 
@@ -568,10 +569,16 @@ static bool get_run(struct heap *heap, unsigned class, bool own) {
     return true;
 }
 
-/* A magazine that overflows or runs dry again gets more room, while its heap's share lasts. */
-static void grow(struct heap *heap, struct magazine *m, unsigned class) {
+/* A magazine that overflows or runs dry again gets more room, while its heap's share lasts. Beyond
+ * a little of it only one that does both in turn: where all blocks come from, or go to, another
+ * thread, a large magazine would only keep more of them from their way. */
+static void grow(struct heap *heap, struct magazine *m, unsigned class, bool spilled) {
+    bool first = m->trips == 0;
+    bool turned = !first && (m->trips & 1) != spilled;
+    m->trips = ((m->trips | 1) + 1) | spilled;
     uint32_t cap = m->cap * 4 < m->cap_max ? m->cap * 4 : m->cap_max;
-    if (cap == m->cap || heap->cap_bytes >= growth_share())
+    if (first || cap == m->cap || heap->cap_bytes >= growth_share() ||
+        (!turned && cap * sizeclass_bytes(class) > ONE_WAY_BYTES))
         return;
     if (cap > m->room) {
         uint32_t count = held(m);
@@ -591,10 +598,8 @@ void *heap_fill(struct heap *heap, unsigned class) {
     restore(m);
     void **top = atomic_get(&m->top, relaxed);
     if (top == m->base) {
-        if (m->trips++ > 0) {
-            grow(heap, m, class);
-            top = m->base;
-        }
+        grow(heap, m, class, false);
+        top = m->base;
         counter_add(&heap->stats.fills, 1);
         unsigned want = (m->cap + 1) / 2;
         if (want > options.fill_batch)
@@ -641,10 +646,8 @@ static void flush(struct heap *heap, struct magazine *m, unsigned class, unsigne
 void heap_flush(struct heap *heap, unsigned class, void *block) {
     struct magazine *m = &heap->magazines[class];
     restore(m);
-    if (atomic_get(&m->top, relaxed) == m->limit) {
-        m->trips++;
-        grow(heap, m, class);
-    }
+    if (atomic_get(&m->top, relaxed) == m->limit)
+        grow(heap, m, class, true);
     if (atomic_get(&m->top, relaxed) == m->limit) {
         counter_add(&heap->stats.flushes, 1);
         flush(heap, m, class, (m->cap + 1) / 2);

@@ -47,7 +47,7 @@ struct magazine {
     uint32_t cap;
     uint32_t cap_max;
     uint32_t room;  /* entries of the array: cap may grow as far in place */
-    uint32_t trips; /* slow paths since the last drain */
+    uint32_t trips; /* slow paths since the last drain, times 2; odd: the last was a spill */
 };
 _Static_assert(sizeof(struct magazine) == 64, "a magazine is one cache line");
 _Static_assert(sizeof(struct magazine) == 1 << MAGAZINE_SHIFT, "the class map holds its offset");
