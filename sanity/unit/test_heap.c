@@ -58,7 +58,7 @@ static size_t check_heap_class(struct heap *heap, unsigned class) {
     uint32_t prev = 0;
     for (uint32_t s = bin->head; s != 0; prev = s, s = slot_at(s)->next) {
         check(slot_state(s) == SLOT_ACTIVE && slot_at(s)->class == class, "S2 class %u", class);
-        check(atomic_get(&slot_at(s)->owner, relaxed) == heap && slot_at(s)->prev == prev, "H2");
+        check(atomic_get(&slot_at(s)->owner, relaxed) == heap->id && slot_at(s)->prev == prev, "H2");
         check(slot_free(slot_at(s)) > 0 && slot_free(slot_at(s)) < slot_at(s)->capacity + 1u, "S2");
     }
     check(bin->tail == prev, "the list's end");
@@ -127,7 +127,7 @@ Test(heap, a_random_mix_of_fills_and_flushes_keeps_every_block_accounted_for) {
     start_arena(MIB(256));
     struct heap *heap = new_heap();
     uint64_t state = unit_seed();
-    const unsigned classes[] = {1, 2, 17, 40, 70, 96};
+    const unsigned classes[] = {1, 2, 17, 40, 70, CLASS_COUNT - 1};
     for (unsigned c = 0; c < 6; c++) {
         unsigned class = classes[c];
         size_t live = 0;
@@ -154,7 +154,7 @@ Test(heap, a_random_mix_of_fills_and_flushes_keeps_every_block_accounted_for) {
 Test(heap, a_kept_EMPTY_run_is_stage_0_and_the_second_goes_to_the_pool) {
     start_arena(MIB(64));
     struct heap *heap = new_heap();
-    unsigned class = 96; /* 4 blocks a run */
+    unsigned class = CLASS_COUNT - 1; /* 4 blocks a run */
     unsigned run = sizeclass_table[class].capacity;
     check(heap_enter(heap));
     for (unsigned i = 0; i < 2 * run; i++)
@@ -163,7 +163,7 @@ Test(heap, a_kept_EMPTY_run_is_stage_0_and_the_second_goes_to_the_pool) {
     check(heap_send_home(heap, class, blocks, 2 * run) == 0);
     uint32_t kept = heap->bins[class].empty;
     check(kept != 0 && slot_state(kept) == SLOT_EMPTY && heap->bins[class].head == 0);
-    check(atomic_get(&slot_of_block(class, blocks[2 * run - 1])->owner, relaxed) == NULL, "P1");
+    check(atomic_get(&slot_of_block(class, blocks[2 * run - 1])->owner, relaxed) == 0, "P1");
     check(heap_take_one(heap, class) != NULL && stage(heap, 0) == 1);
     check(heap->bins[class].empty == 0 && slot_state(kept) == SLOT_ACTIVE);
     check(stage(heap, 1) + stage(heap, 2) + stage(heap, 3) == before);
@@ -182,6 +182,7 @@ Test(heap, caps_grow_with_use_to_their_maximum_and_shrink_when_idle) {
         check(first >= 1 && m->cap_max <= options.fast_cap && heap->cap_bytes == 0);
         for (unsigned i = 0; i < 12; i++) {
             uint32_t before = m->cap;
+            m->trips |= m->trips > 0; /* as if it had spilled last */
             (void)fill(heap, class);
             check(m->cap >= before);
             atomic_put(&m->top, m->base, relaxed); /* as if the program had taken them */
@@ -193,6 +194,26 @@ Test(heap, caps_grow_with_use_to_their_maximum_and_shrink_when_idle) {
         check(m->cap == m->cap_max && m->trips == 0, "it was in use");
         drain(heap, false);
         check(m->cap == first && m->limit == m->base + m->cap && heap->cap_bytes == 0);
+    }
+}
+
+Test(heap, a_magazine_that_only_runs_dry_or_only_spills_stays_small) {
+    start_arena(MIB(256));
+    struct heap *heap = new_heap();
+    for (unsigned class = 1; class < CLASS_COUNT; class += 5) {
+        struct magazine *m = &heap->magazines[class];
+        uint32_t first = m->cap;
+        unsigned count = 0;
+        for (unsigned i = 0; i < 3000 && count < KIB(512) / sizeclass_bytes(class); i++)
+            blocks[count++] = fill(heap, class);
+        check(m->cap == first || m->cap * sizeclass_bytes(class) <= KIB(16), "class %u", class);
+        drain(heap, true);
+        drain(heap, true);
+        check(m->cap == first && m->trips == 0);
+        while (count > 0)
+            flush(heap, class, blocks[--count]);
+        check(m->cap == first || m->cap * sizeclass_bytes(class) <= KIB(16), "class %u", class);
+        drain(heap, true);
     }
 }
 

@@ -15,10 +15,11 @@ Test(sizeclass, every_size_gets_the_smallest_class_that_fits) {
     }
 }
 
-Test(sizeclass, no_block_above_128_bytes_wastes_more_than_an_eighth) {
+Test(sizeclass, no_block_above_128_bytes_wastes_more_than_an_eighth_or_above_32_KiB_a_quarter) {
     for (size_t n = 0; n <= SMALL_BYTES_MAX; n++) {
         size_t waste = sizeclass_bytes(sizeclass_of(n)) - n;
-        check(n <= 128 ? waste < 16 + (n == 0) : waste * 8 <= n, "%zu wastes %zu", n, waste);
+        size_t parts = n <= KIB(32) ? 8 : 4;
+        check(n <= 128 ? waste < 16 + (n == 0) : waste * parts <= n, "%zu wastes %zu", n, waste);
     }
 }
 

@@ -30,7 +30,7 @@ HKM_INLINE void entry_free_sized(void *block, size_t bytes) {
     const struct heap *heap = heap_mine;
     uintptr_t back = heap->arena_last - (uintptr_t)block;
     bool fits = bytes <= FAST_BYTES_MAX && back < heap->arena_bytes &&
-                atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed) ==
+                (uint16_t)atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed) ==
                     sizeclass_fast[(bytes + 15) >> 4];
     if (unlikely(!fits))
         alloc_check_size("free_sized", block, bytes);

@@ -35,13 +35,13 @@ enum { HKM_CHECK_LEVEL = HKM_CHECK };
 #define SUPERSLAB_SLOTS 32u
 _Static_assert(SUPERSLAB_BYTES == SUPERSLAB_SLOTS * SLOT_BYTES, "a SuperSlab is 32 slots");
 
-/* ---- size classes: 1..8 in steps of 16 bytes, then 8 to a doubling up to 32 KiB, then 2 up to
+/* ---- size classes: 1..8 in steps of 16 bytes, then 8 to a doubling up to 32 KiB, then 4 up to
  * 256 KiB ---- */
 #define BLOCK_ALIGN ((size_t)16)
-#define CLASS_COUNT 79u      /* classes 1..78; 0 stands for "no class" */
-#define CLASS_LARGE_HEAD 79u /* class map only: first slot of a large block's run */
-#define CLASS_LARGE_TAIL 80u /* class map only: any other slot of that run */
-#define CLASS_MAP_VALUES 81u
+#define CLASS_COUNT 85u      /* classes 1..84; 0 stands for "no class" */
+#define CLASS_LARGE_HEAD 85u /* class map only: first slot of a large block's run */
+#define CLASS_LARGE_TAIL 86u /* class map only: any other slot of that run */
+#define CLASS_MAP_VALUES 87u
 #define SMALL_BYTES_MAX KIB(256)
 #define SLOT_BLOCKS_MAX 4096u
 

@@ -173,7 +173,10 @@ static void free_small(unsigned class, void *block) {
     *arena_live_byte(class, block) = 0;
     struct heap *heap = life_heap();
     if (heap != NULL && heap_enter_own(heap)) {
-        heap_flush(heap, class, block);
+        if (arena_owner_of_slot(arena_slot_of(block)) == heap->id)
+            heap_flush(heap, class, block);
+        else
+            heap_flush_away(heap, class, block);
         heap_leave_own(heap);
     } else {
         heap_free_borrowed(class, block);
@@ -182,7 +185,7 @@ static void free_small(unsigned class, void *block) {
 }
 
 HKM_NOINLINE void alloc_free_slow(const char *call, void *block) {
-    if (block == NULL)
+    if (block == NULL || front_push_away(block))
         return;
     if (!arena_contains(block)) {
         foreign_free(call, block);

@@ -41,12 +41,21 @@ struct superslab;
 /* Plain bytes: only the holder of a block touches its byte, in a program without errors, and what
  * hands the block to another thread hands the byte over too. */
 typedef uint8_t live_byte;
-typedef ATOMIC(uint16_t) class_entry;
+
+/* Of every slot in a run: who owns the run (0: nobody) and its class, which is the offset of the
+ * class's magazine in the owner's heap. The owner is a hint for frees: a thread that sees its own
+ * number there pushes the block to its magazine, any other sends it home; what may have changed
+ * meanwhile is found out when the block is put into a bitmap (slot->owner). */
+typedef ATOMIC(uint32_t) class_entry;
+#define CLASS_ENTRY_OWNER_SHIFT 16
+#define CLASS_ENTRY(owner, class) ((owner) << CLASS_ENTRY_OWNER_SHIFT | (class) << MAGAZINE_SHIFT)
+_Static_assert(CLASS_MAP_VALUES << MAGAZINE_SHIFT < 1 << CLASS_ENTRY_OWNER_SHIFT, "both fit");
+_Static_assert(HEAPS_MAX < 1 << 16, "so does the owner");
 
 struct arena {
     uintptr_t last;               /* address of the last byte of the range */
     ATOMIC(size_t) bytes;         /* length of the range; 0 before arena_init has set the rest */
-    class_entry *class_map;       /* entry of the last slot; values are class << MAGAZINE_SHIFT */
+    class_entry *class_map;       /* entry of the last slot */
     uintptr_t base;               /* first byte, aligned to SUPERSLAB_BYTES */
     struct slot *slots;           /* record of slot s is slots[-1 - s] */
     struct superslab *superslabs; /* record of SuperSlab i is superslabs[-1 - i] */
@@ -101,7 +110,10 @@ HKM_INLINE class_entry *arena_class_entry(uint32_t slot) {
     return &arena.class_map[arena.slot_count - 1 - slot];
 }
 HKM_INLINE unsigned arena_class_of_slot(uint32_t slot) {
-    return atomic_get(arena_class_entry(slot), relaxed) >> MAGAZINE_SHIFT;
+    return (uint16_t)atomic_get(arena_class_entry(slot), relaxed) >> MAGAZINE_SHIFT;
+}
+HKM_INLINE uint32_t arena_owner_of_slot(uint32_t slot) {
+    return atomic_get(arena_class_entry(slot), relaxed) >> CLASS_ENTRY_OWNER_SHIFT;
 }
 HKM_INLINE live_byte *arena_live_byte(unsigned class, const void *p) {
     unsigned granule = sizeclass_table[class].live_shift;

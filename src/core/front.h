@@ -1,6 +1,6 @@
 /* front.h -- the fast paths: popping and pushing a magazine. One screen, a straight line.
- * Invariants  F1. a block leaves a magazine with its live byte set to its mark, and enters it with
- *                 the byte 0: so a free of anything but a live block's start fails front_push
+ * Invariants  F1. a block leaves a magazine with its live byte set to its mark, and enters it, or a
+ *                 packet, with the byte 0: so a free of anything but a live block's start fails
  * Ordering    each path's last store is a release, so that in a child forked at any moment every
  *             address below top is a cached block, and none stands there twice: at worst one is
  *             missing (heap_after_fork).
@@ -38,16 +38,18 @@ HKM_INLINE void *front_pop_at(struct magazine *m, void **top) {
     return block;
 }
 
-/* Takes a live block of a class back; false when the slow path must be taken (which also finds out
- * what else the pointer can be). */
+/* Takes a live block of an own run back; false when the slow path must be taken (which also finds
+ * out what else the pointer can be). An own run's entry in the class map, less what says that it is
+ * own, is the offset of its magazine; any other's is beyond all magazines. */
 HKM_INLINE bool front_push(void *block) {
     struct heap *heap = heap_mine;
     uintptr_t back = heap->arena_last - (uintptr_t)block;
     if (unlikely(back >= heap->arena_bytes))
         return false;
-    struct magazine *m =
-        (struct magazine *)(void *)((char *)heap +
-                                    atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed));
+    uint32_t offset = atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed) ^ heap->own;
+    if (unlikely(offset >= 1u << CLASS_ENTRY_OWNER_SHIFT))
+        return false;
+    struct magazine *m = (struct magazine *)(void *)((char *)heap + offset);
     void **top = atomic_get(&m->top, relaxed);
     if (unlikely(top >= m->limit))
         return false;
@@ -58,6 +60,27 @@ HKM_INLINE bool front_push(void *block) {
     top[-1] = atomic_get(&m->hot, relaxed);
     atomic_put(&m->hot, block, relaxed);
     atomic_put(&m->top, top + 1, release);
+    return true;
+}
+
+/* Takes a live block of another heap's run, to be sent home with others; false likewise. */
+HKM_INLINE bool front_push_away(void *block) {
+    struct heap *heap = heap_mine;
+    uintptr_t back = heap->arena_last - (uintptr_t)block;
+    if (unlikely(back >= heap->arena_bytes))
+        return false;
+    uint32_t entry = atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed);
+    unsigned class = (uint16_t)entry >> MAGAZINE_SHIFT;
+    struct away *away = &heap->away[class];
+    uint32_t count = atomic_get(&away->count, relaxed);
+    if (count >= away->room || entry >> CLASS_ENTRY_OWNER_SHIFT == heap->id)
+        return false;
+    live_byte *live = front_live_byte(&heap->magazines[class], block);
+    if (unlikely(*live != arena_live_mark(block)))
+        return false;
+    *live = 0;
+    away->packet->blocks[count] = block;
+    atomic_put(&away->count, count + 1, release);
     return true;
 }
 

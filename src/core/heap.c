@@ -15,6 +15,7 @@
 #define CACHE_BYTES_TOTAL MIB(32)   /* all heaps', when their magazines grow */
 #define FIRST_CAP_BYTES KIB(2)
 #define ONE_WAY_BYTES KIB(16)     /* a magazine's, that only spills or only runs dry */
+#define AWAY_BYTES KIB(16)        /* what is gathered of a class before it is sent home */
 #define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner */
 #define IDLE_DIRTY_ALARM KIB(256) /* from here on a heap must not miss the purge delay */
 
@@ -31,6 +32,10 @@ uint32_t heap_count(void) { return atomic_get(&heaps_used, relaxed); }
 uint32_t heap_orphans(void) { return atomic_get(&orphan_count, relaxed); }
 struct heap *heap_by_number(uint32_t number) {
     return atomic_get(&heaps[number], acquire);
+}
+
+static struct heap *owner_of(struct slot *slot) {
+    return heap_by_number(atomic_get(&slot->owner, relaxed) - 1);
 }
 
 /* ---- birth, adoption, abandonment ---- */
@@ -134,6 +139,8 @@ static struct heap *create(void) {
             return NULL;
     } while (!atomic_cas(&heaps_used, &number, number + 1, relaxed, relaxed));
     heap->number = number;
+    heap->id = number + 1;
+    heap->own = heap->id << CLASS_ENTRY_OWNER_SHIFT;
     atomic_put(&heap->owner, os_thread_token(), relaxed);
     atomic_put(&heaps[number], heap, release); /* pairs with heap_by_number */
     return heap;
@@ -414,10 +421,10 @@ static HKM_COLD void send_directly(struct heap *heap, unsigned class, void *bloc
     heap_leave(heap);
     struct slot *slot = slot_of_block(class, block);
     for (bool done = false; !done;) {
-        struct heap *owner = atomic_get(&slot->owner, relaxed);
+        struct heap *owner = owner_of(slot);
         if (!heap_enter(owner))
             break; /* lost */
-        if (atomic_get(&slot->owner, relaxed) == owner) {
+        if (owner_of(slot) == owner) {
             (void)put_home(owner, slot, class, &block, 1);
             done = true;
         }
@@ -430,11 +437,11 @@ static HKM_COLD void send_directly(struct heap *heap, unsigned class, void *bloc
 static HKM_NOINLINE unsigned send_away(struct heap *heap, unsigned class, void **blocks,
                                        unsigned count) {
     while (count > 0) {
-        struct heap *owner = atomic_get(&slot_of_block(class, blocks[0])->owner, relaxed);
+        struct heap *owner = owner_of(slot_of_block(class, blocks[0]));
         struct packet *packet = NULL;
         unsigned rest = 0;
         for (unsigned i = 0; i < count; i++) {
-            bool theirs = atomic_get(&slot_of_block(class, blocks[i])->owner, relaxed) == owner;
+            bool theirs = owner_of(slot_of_block(class, blocks[i])) == owner;
             if (theirs && packet == NULL)
                 packet = packet_take();
             if (!theirs || packet == NULL) {
@@ -465,7 +472,7 @@ unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsign
         struct slot *next = i + 4 < count ? slot_of_block(class, blocks[i + 4]) : slot;
         __builtin_prefetch(next);
         slot = slot_of_block(class, blocks[i]);
-        if (likely(atomic_get(&slot->owner, relaxed) == heap))
+        if (likely(atomic_get(&slot->owner, relaxed) == heap->id))
             i += put_home(heap, slot, class, blocks + i, count - i);
         else
             blocks[away++] = blocks[i++];
@@ -535,7 +542,7 @@ static bool inherit(struct heap *heap, unsigned class) {
         while (theirs->head != 0) {
             struct slot *slot = slot_at(theirs->head);
             unlink(theirs, slot);
-            atomic_put(&slot->owner, heap, relaxed);
+            slot_own(slot, heap->id);
             link_last(bin, slot);
         }
         heap_leave(orphan);
@@ -551,15 +558,15 @@ static bool get_run(struct heap *heap, unsigned class, bool own) {
         return true;
     unsigned stage;
     heap_leave(heap);
-    struct slot *slot = pool_take(class, heap, &stage);
+    struct slot *slot = pool_take(class, heap->id, &stage);
     if (slot == NULL && own && heap_enter(heap)) {
         heap_drain(heap, DRAIN_IDLE);
         heap_leave(heap);
-        slot = pool_take(class, heap, &stage);
+        slot = pool_take(class, heap->id, &stage);
     }
     if (slot == NULL) {
         stage = 3;
-        slot = pool_take_new(class, heap);
+        slot = pool_take_new(class, heap->id);
     }
     (void)heap_enter(heap);
     if (slot == NULL)
@@ -660,6 +667,50 @@ void heap_flush(struct heap *heap, unsigned class, void *block) {
     lift(m, top + 1);
 }
 
+/* Sends home what is gathered of a class: the packet as it is when one heap owns all of it. */
+static void send_gathered(struct heap *heap, unsigned class) {
+    struct away *away = &heap->away[class];
+    struct packet *packet = away->packet;
+    uint32_t count = atomic_get(&away->count, relaxed);
+    away->packet = NULL;
+    away->room = 0;
+    atomic_put(&away->count, 0, relaxed);
+    struct heap *owner = owner_of(slot_of_block(class, packet->blocks[0]));
+    uint32_t same = 1;
+    while (same < count && owner_of(slot_of_block(class, packet->blocks[same])) == owner)
+        same++;
+    if (same == count && owner != heap) {
+        packet->class = class;
+        packet->count = count;
+        deliver(heap, owner, packet);
+        return;
+    }
+    for (unsigned left = heap_send_home(heap, class, packet->blocks, count); left > 0; left--)
+        send_directly(heap, class, packet->blocks[left - 1]);
+    packet_give(packet);
+}
+
+static uint32_t away_room(unsigned class) {
+    size_t room = AWAY_BYTES / sizeclass_bytes(class);
+    return room > PACKET_BLOCKS ? PACKET_BLOCKS : room < 1 ? 1 : (uint32_t)room;
+}
+
+void heap_flush_away(struct heap *heap, unsigned class, void *block) {
+    struct away *away = &heap->away[class];
+    if (away->packet != NULL && atomic_get(&away->count, relaxed) >= away_room(class))
+        send_gathered(heap, class);
+    if (away->packet == NULL)
+        away->packet = packet_take();
+    if (away->packet == NULL) {
+        send_directly(heap, class, block);
+        return;
+    }
+    uint32_t count = atomic_get(&away->count, relaxed);
+    away->packet->blocks[count] = block;
+    away->room = away_room(class);
+    atomic_put(&away->count, count + 1, release);
+}
+
 void *heap_take_one(struct heap *heap, unsigned class) {
     void *block;
     if (take_from_stash(heap, class, &block, 1) == 1)
@@ -685,6 +736,8 @@ void heap_drain(struct heap *heap, enum heap_drain how) {
     for (unsigned class = 1; class < CLASS_COUNT; class++) {
         struct magazine *m = &heap->magazines[class];
         unsigned count = held(m);
+        if (atomic_get(&heap->away[class].count, relaxed) > 0)
+            send_gathered(heap, class);
         if (how == DRAIN_ALL || m->trips == 0) {
             if (count > 0)
                 flush(heap, m, class, how == DRAIN_AGED ? (count + 1) / 2 : count);
@@ -704,6 +757,7 @@ void heap_arm(struct heap *heap, uint32_t now_ms) {
     for (unsigned class = 1; class < CLASS_COUNT; class++) {
         heap->magazines[class].floor = (void **)UINTPTR_MAX;
         heap->magazines[class].limit = NULL;
+        heap->away[class].room = 0;
     }
 }
 

@@ -14,7 +14,10 @@
  *               of zeros, as `heap_none`, takes the slow path always.
  *
  *     A block travels  bitmap -> magazine -> program -> magazine -> bitmap    of an own run, or
- *                      ... -> magazine -> packet -> the owner's inbox -> its magazine or bitmap
+ *                      ... -> program -> packet -> the owner's inbox -> its magazine or bitmap
+ *     A thread does not hand out what another's run holds (but for the few that were on their way
+ *     when a run changed its owner): two threads whose blocks lie side by side would write to the
+ *     same lines of the program's data and of the live map for ever.
  *
  * Invariants  H1. base <= top <= base + cap, for classes that exist; every address below top is a
  *                 cached block of the class; hot stands for the one at top[-1]
@@ -58,6 +61,13 @@ struct bin {
     struct packet *stash; /* packets taken from the inbox */
 };
 
+/* Where blocks of others' runs are gathered, a packet a class, until they are sent home. */
+struct away {
+    struct packet *packet;
+    ATOMIC(uint32_t) count;
+    uint32_t room; /* a push needs count < room; 0: take the slow path */
+};
+
 /* ORPHAN: its thread ended, any other may adopt it. LOST: in a forked child, its thread was in the
  * middle of something when the process forked; its blocks live on, its free ones are given up. */
 enum heap_state { HEAP_OWNED, HEAP_ORPHAN, HEAP_LOST };
@@ -77,11 +87,15 @@ struct heap {
     uintptr_t arena_last;
     size_t arena_bytes;
     class_entry *class_map;
+    uint32_t own; /* what an own run's class map entry has above the class; 0 in heap_none */
+
+    struct away away[CLASS_MAP_VALUES];
 
     _Alignas(64) ATOMIC(uintptr_t) lock; /* 0, or the holder's thread token */
     ATOMIC(uintptr_t) owner;             /* thread token of its thread, while it has one */
     ATOMIC(uint8_t) state;
     uint32_t number;
+    uint32_t id;       /* number + 1: what its runs have for an owner */
     uint32_t drain_ms; /* owner: last drain */
     uint32_t armed_ms; /* owner: last heap_arm */
     size_t cap_bytes;  /* owner: bytes by which magazines have grown */
@@ -132,6 +146,8 @@ void heap_leave(struct heap *heap);
 void *heap_fill(struct heap *heap, unsigned class);
 /* Puts a block into the magazine, flushing it if it is full. */
 void heap_flush(struct heap *heap, unsigned class, void *block);
+/* Gathers a block of another heap's run, sending home what there is if that is enough. */
+void heap_flush_away(struct heap *heap, unsigned class, void *block);
 /* One block past the magazines, for a thread that has no heap of its own; NULL likewise. */
 void *heap_take_one(struct heap *heap, unsigned class);
 /* Puts cached blocks of a class where they belong: own runs' bitmaps, or the owners' inboxes.

@@ -25,7 +25,7 @@ size_t large_cached_bytes(void) { return atomic_get(&cached_bytes, relaxed); }
 
 static void set_entries(uint32_t first, size_t count, unsigned class) {
     for (size_t i = first; i < first + count; i++)
-        atomic_put(arena_class_entry((uint32_t)i), (uint16_t)(class << MAGAZINE_SHIFT), relaxed);
+        atomic_put(arena_class_entry((uint32_t)i), CLASS_ENTRY(0u, class), relaxed);
 }
 
 static size_t slots_for(size_t bytes) { return (bytes + SLOT_BYTES - 1) >> SLOT_SHIFT; }

@@ -67,19 +67,19 @@ static uint32_t claim_new(unsigned run) {
     return first;
 }
 
-static struct slot *carve(uint32_t first, unsigned class, struct heap *owner) {
+static struct slot *carve(uint32_t first, unsigned class, uint32_t owner) {
     (void)superslab_soil(first, sizeclass_table[class].run_slots);
     slot_carve(slot_at(first), class, owner);
     return slot_at(first);
 }
 
-struct slot *pool_take(unsigned class, struct heap *owner, unsigned *stage) {
+struct slot *pool_take(unsigned class, uint32_t owner, unsigned *stage) {
     *stage = 1;
     struct slot *slot = pop(class);
     if (slot != NULL) {
         hkm_require(slot->class == class && slot_change(slot_number(slot), SLOT_EMPTY, SLOT_ACTIVE),
                     "P1 stage 1 holds EMPTY runs of its class", slot);
-        atomic_put(&slot->owner, owner, relaxed);
+        slot_own(slot, owner);
         return slot;
     }
     *stage = 2;
@@ -87,7 +87,7 @@ struct slot *pool_take(unsigned class, struct heap *owner, unsigned *stage) {
     return first == 0 ? NULL : carve(first, class, owner);
 }
 
-struct slot *pool_take_new(unsigned class, struct heap *owner) {
+struct slot *pool_take_new(unsigned class, uint32_t owner) {
     uint32_t first = claim_new(sizeclass_table[class].run_slots);
     return first == 0 ? NULL : carve(first, class, owner);
 }
@@ -102,7 +102,7 @@ static void retire(struct slot *slot) {
 
 void pool_give(struct slot *slot) {
     unsigned class = slot->class;
-    atomic_put(&slot->owner, NULL, relaxed);
+    slot_own(slot, 0);
     if (atomic_get(&stacks[class].count, relaxed) < empty_max(class))
         push(class, slot);
     else

@@ -16,11 +16,11 @@
 
 #include "core/slot.h"
 
-/* A run of a class, ACTIVE, every block free, owned by `owner`, from stage 1 or 2; NULL when they
+/* A run of a class, ACTIVE, every block free, owned by the heap of id `owner`, from stage 1 or 2; NULL when they
  * have none. *stage says which it was. */
-struct slot *pool_take(unsigned class, struct heap *owner, unsigned *stage);
+struct slot *pool_take(unsigned class, uint32_t owner, unsigned *stage);
 /* Likewise from stage 3; NULL when there is no memory. */
-struct slot *pool_take_new(unsigned class, struct heap *owner);
+struct slot *pool_take_new(unsigned class, uint32_t owner);
 /* Takes an EMPTY run over, to stage 1's stack, or back to UNUSED when that is full. */
 void pool_give(struct slot *slot);
 /* EMPTY runs that have been so for at least age_ms become UNUSED. */

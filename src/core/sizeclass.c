@@ -7,11 +7,11 @@
 
 /* Size of class c; D is the doubling above 128 bytes that c lies in, W that above 32 KiB. */
 #define D(c) ((c) < 9u || (c) > 72u ? 0u : ((c)-9u) / 8u)
-#define W(c) ((c) < 73u ? 0u : ((c)-73u) / 2u)
+#define W(c) ((c) < 73u ? 0u : ((c)-73u) / 4u)
 #define BYTES(c)                                                         \
     ((c) < 9u    ? 16u * (c)                                             \
      : (c) < 73u ? (128u << D(c)) + (((c)-9u) % 8u + 1u) * (16u << D(c)) \
-                 : (32768u << W(c)) + (((c)-73u) % 2u + 1u) * (16384u << W(c)))
+                 : (32768u << W(c)) + (((c)-73u) % 4u + 1u) * (8192u << W(c)))
 
 /* A run is the shortest power of two of slots that holds at least 8 blocks (4 above 32 KiB) and
  * leaves at most an eighth of itself over. What is left over is address space, not memory. */
@@ -38,11 +38,11 @@
 /* clang-format off */
 const struct sizeclass sizeclass_table[CLASS_COUNT] = {
     ROWS8(1u) ROWS8(9u) ROWS8(17u) ROWS8(25u) ROWS8(33u) ROWS8(41u) ROWS8(49u) ROWS8(57u)
-    ROWS8(65u) ROW(73u) ROW(74u) ROW(75u) ROW(76u) ROW(77u) ROW(78u)};
+    ROWS8(65u) ROWS8(73u) ROW(81u) ROW(82u) ROW(83u) ROW(84u)};
 /* clang-format on */
 
 _Static_assert(BYTES(8) == 128 && BYTES(9) == 144 && BYTES(16) == 256, "the steps join at 128");
-_Static_assert(BYTES(72) == KIB(32) && BYTES(73) == KIB(48), "and at 32 KiB");
+_Static_assert(BYTES(72) == KIB(32) && BYTES(73) == KIB(40), "and at 32 KiB");
 _Static_assert(BYTES(CLASS_COUNT - 1) == SMALL_BYTES_MAX, "the last class is the largest");
 _Static_assert(SLOT_BYTES / BYTES(1) == SLOT_BLOCKS_MAX, "class 1 has the most blocks in a slot");
 
@@ -67,7 +67,7 @@ unsigned sizeclass_of_aligned(size_t bytes, size_t alignment) {
         return 0;
     unsigned class = sizeclass_of(bytes);
     while (class < CLASS_COUNT && (sizeclass_table[class].bytes & (alignment - 1)) != 0)
-        class++;
+        class ++;
     return class < CLASS_COUNT ? class : 0;
 }
 

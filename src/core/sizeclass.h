@@ -1,7 +1,7 @@
 /* sizeclass.h -- size classes: which block size serves a request, and how blocks lie in a run.
  * Purpose     classes 1..8 are 16..128 bytes in steps of 16; from there 8 classes to a doubling up
  *             to 32 KiB, so that a block is never more than 12.5 % larger than the request above
- *             128 bytes; then 2 to a doubling up to 256 KiB: what a block of many pages has over
+ *             128 bytes; then 4 to a doubling up to 256 KiB: what a block of many pages has over
  *             the request is address space, not memory, and fewer classes mean fewer cached blocks
  *             and fewer runs in part use. A class is carved from a run of 1..32 slots.
  * Invariants  C1. sizeclass_of(n) is the smallest class whose size is at least n
@@ -37,7 +37,7 @@ HKM_INLINE unsigned sizeclass_of_medium(size_t bytes) {
     size_t n = bytes - 1;
     unsigned high = bits_highest(n);
     if (unlikely(high >= 15))
-        return 73 + (high - 15) * 2 + (unsigned)((n >> (high - 1)) & 1);
+        return 73 + (high - 15) * 4 + (unsigned)((n >> (high - 2)) & 3);
     return 9 + (high - 7) * 8 + (unsigned)((n >> (high - 3)) & 7);
 }
 

@@ -32,12 +32,18 @@ bool slot_change(uint32_t number, enum slot_state from, enum slot_state to) {
     return true;
 }
 
-static void set_class(uint32_t number, uint32_t slots, unsigned class) {
-    for (uint32_t i = 0; i < slots; i++)
-        atomic_put(arena_class_entry(number + i), (uint16_t)(class << MAGAZINE_SHIFT), relaxed);
+static void set_entries(const struct slot *slot, uint32_t entry) {
+    uint32_t first = slot_number(slot);
+    for (uint32_t i = 0; i < sizeclass_table[slot->class].run_slots; i++)
+        atomic_put(arena_class_entry(first + i), entry, relaxed);
 }
 
-void slot_carve(struct slot *slot, unsigned class, struct heap *owner) {
+void slot_own(struct slot *slot, uint32_t owner) {
+    atomic_put(&slot->owner, owner, relaxed);
+    set_entries(slot, CLASS_ENTRY(owner, (uint32_t)slot->class));
+}
+
+void slot_carve(struct slot *slot, unsigned class, uint32_t owner) {
     const struct sizeclass *sc = &sizeclass_table[class];
     uint32_t number = slot_number(slot);
     size_t colour = sizeclass_colour(class, number / sc->run_slots);
@@ -55,17 +61,15 @@ void slot_carve(struct slot *slot, unsigned class, struct heap *owner) {
     slot->first = 0;
     slot->prev = slot->next = 0;
     atomic_put(&slot->free_count, slot->capacity, relaxed);
-    atomic_put(&slot->owner, owner, relaxed);
-    set_class(number, sc->run_slots, class);
+    slot_own(slot, owner);
     hkm_require(slot_change(number, SLOT_UNUSED, SLOT_ACTIVE), "U3 a claimed slot is UNUSED", slot);
 }
 
 void slot_retire(struct slot *slot) {
-    uint32_t number = slot_number(slot);
-    set_class(number, sizeclass_table[slot->class].run_slots, 0);
-    atomic_put(&slot->owner, NULL, relaxed);
-    hkm_require(slot_change(number, SLOT_EMPTY, SLOT_UNUSED), "P1 a run in the pool is EMPTY",
-                slot);
+    set_entries(slot, 0);
+    atomic_put(&slot->owner, 0, relaxed);
+    hkm_require(slot_change(slot_number(slot), SLOT_EMPTY, SLOT_UNUSED),
+                "P1 a run in the pool is EMPTY", slot);
 }
 
 /* Hands out the blocks whose bits are set in `word`, the lowest at at[-1]; returns how far down it

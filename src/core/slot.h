@@ -46,8 +46,6 @@ enum slot_state { SLOT_UNUSED, SLOT_ACTIVE, SLOT_EMPTY, SLOT_LARGE, SLOT_CACHED,
 extern const bool slot_legal[SLOT_STATES][SLOT_STATES];
 extern const char *const slot_state_name[SLOT_STATES];
 
-struct heap;
-
 #define SLOT_INLINE_WORDS 8u
 
 struct slot {
@@ -57,10 +55,10 @@ struct slot {
     uint16_t first;              /* no bit is set in the words below this one */
     ATOMIC(uint32_t) stack_next; /* stage 1 list: slot below, 0 for none */
     uint32_t empty_ms;           /* when it became EMPTY */
-    ATOMIC(struct heap *) owner;
-    char *start;         /* first block */
-    uint64_t *bits;      /* one bit a block: free and in the run */
-    uint32_t prev, next; /* owner's list of partial runs, by slot number; 0 ends it */
+    ATOMIC(uint32_t) owner;      /* its heap's id; 0: nobody */
+    char *start;                 /* first block */
+    uint64_t *bits;              /* one bit a block: free and in the run */
+    uint32_t prev, next;         /* owner's list of partial runs, by slot number; 0 ends it */
     uint64_t spare[2];
     uint64_t inline_bits[SLOT_INLINE_WORDS]; /* the bitmap of a run of at most 512 blocks */
 };
@@ -90,7 +88,9 @@ bool slot_change(uint32_t number, enum slot_state from, enum slot_state to);
 
 /* UNUSED -> ACTIVE: lays the run out for a class, every block free. The caller has claimed the
  * run's bits and becomes the owner. */
-void slot_carve(struct slot *slot, unsigned class, struct heap *owner);
+void slot_carve(struct slot *slot, unsigned class, uint32_t owner);
+/* Hands the run over, in its record and in the class map. */
+void slot_own(struct slot *slot, uint32_t owner);
 /* EMPTY -> UNUSED: the class map forgets the run. The caller then gives the bits back. */
 void slot_retire(struct slot *slot);
 

@@ -29,7 +29,8 @@ static void collect_heap(struct hkm_stats *stats, struct heap *heap, size_t *cac
         return; /* busy: then the counts are not exact in any case */
     for (unsigned class = 1; class < CLASS_COUNT; class++) {
         struct magazine *m = &heap->magazines[class];
-        cached[class] += (size_t)(atomic_get(&m->top, relaxed) - m->base);
+        cached[class] += (size_t)(atomic_get(&m->top, relaxed) - m->base) +
+                         atomic_get(&heap->away[class].count, relaxed);
         for (struct packet *p = heap->bins[class].stash; p != NULL;
              p = atomic_get(&p->next, relaxed))
             cached[class] += p->count;
