@@ -166,8 +166,8 @@ static void walk_unused(uint32_t slot, bool dirty) {
 /* One slot that is held, or the run that starts there; the number of slots. */
 static uint32_t walk_held(struct walk *w, uint32_t slot) {
     const char *start = arena_slot_start(slot);
-    unsigned entry = atomic_get(arena_class_entry(slot), relaxed);
-    unsigned class = entry >> MAGAZINE_SHIFT;
+    uint32_t entry = atomic_get(arena_class_entry(slot), relaxed);
+    unsigned class = (uint16_t)entry >> MAGAZINE_SHIFT;
     must_hold(A13, (entry & ((1u << MAGAZINE_SHIFT) - 1)) == 0 && class < CLASS_MAP_VALUES,
               "the offset of a magazine", "another value", start);
     if (class >= CLASS_COUNT) {
@@ -210,7 +210,7 @@ static void walk_own_runs(struct walk *w) {
         unsigned class = superslab_in_use(slot / SUPERSLAB_SLOTS) ? arena_class_of_slot(slot) : 0;
         uint32_t step = 1;
         if (class != 0 && class < CLASS_COUNT && slot % sizeclass_table[class].run_slots == 0 &&
-            atomic_get(&slot_at(slot)->owner, relaxed) == w->mine) {
+            atomic_get(&slot_at(slot)->owner, relaxed) == w->mine->id) {
             walk_run(w, slot, class);
             step = sizeclass_table[class].run_slots;
         }

@@ -43,6 +43,17 @@ static void walk_magazine(struct walk *w, const struct heap *heap, unsigned clas
         walk_cached(w, class, *at);
 }
 
+/* What is gathered of a class to be sent home. */
+static void walk_away(struct walk *w, const struct heap *heap, unsigned class, bool still) {
+    const struct away *away = &heap->away[class];
+    uint32_t count = atomic_get(&away->count, relaxed);
+    must_hold(H20, count <= PACKET_BLOCKS && away->room <= PACKET_BLOCKS &&
+                       (away->packet != NULL || (count == 0 && away->room == 0)),
+              "a packet for what is gathered", "none, or too much", away);
+    for (uint32_t i = 0; still && i < count; i++)
+        walk_cached(w, class, away->packet->blocks[i]);
+}
+
 /* ---- packets ---- */
 
 /* The bytes of a list's blocks. */
@@ -70,7 +81,7 @@ static size_t walk_packets(struct walk *w, unsigned class, const struct packet *
 static void walk_listed(struct walk *w, struct heap *heap, unsigned class, uint32_t number) {
     struct slot *slot = slot_at(number);
     must_equal(S20, class, slot->class, slot);
-    must_hold(S18, atomic_get(&slot->owner, relaxed) == heap, "the heap", "another", slot);
+    must_hold(S18, atomic_get(&slot->owner, relaxed) == heap->id, "the heap", "another", slot);
     must_hold(S19, slot_state(number) == SLOT_ACTIVE, "ACTIVE", "another state", slot);
     must_hold(S21, slot_free(slot) > 0, "a free block", "none", slot);
     if (w->listed != NULL)
@@ -104,7 +115,7 @@ static void walk_bins(struct walk *w, struct heap *heap, unsigned class) {
     struct slot *slot = slot_at(bin->empty);
     must_hold(H3, slot_state(bin->empty) == SLOT_EMPTY && slot->class == class, "EMPTY",
               "another state or class", slot);
-    must_hold(H3, atomic_get(&slot->owner, relaxed) == heap, "the heap's own", "another's", slot);
+    must_hold(H3, atomic_get(&slot->owner, relaxed) == heap->id, "the heap's own", "another's", slot);
 }
 
 /* ---- heaps ---- */
@@ -112,11 +123,13 @@ static void walk_bins(struct walk *w, struct heap *heap, unsigned class) {
 static void walk_heap(struct walk *w, struct heap *heap, bool mine) {
     must_hold(H11,
               heap->arena_last == arena.last && heap->arena_bytes == arena_bytes() &&
-                  heap->class_map == arena.class_map,
+                  heap->class_map == arena.class_map &&
+                  heap->own == heap->id << CLASS_ENTRY_OWNER_SHIFT,
               "the arena's", "another value", heap);
     size_t waiting = 0;
     for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         walk_magazine(w, heap, class, mine || w->quiet);
+        walk_away(w, heap, class, mine || w->quiet);
         walk_bins(w, heap, class);
         (void)walk_packets(w, class, heap->bins[class].stash);
         waiting += walk_packets(w, class, atomic_get(&heap->inbox[class], acquire));
@@ -137,6 +150,7 @@ static void walk_identity(uint32_t number, struct heap *heap) {
     bool orphan = bitset_test(in.orphans, number);
     bool threaded = atomic_get(&heap->owner, relaxed) != 0;
     must_equal(H12, number, heap->number, heap);
+    must_equal(H12, number + 1, heap->id, heap);
     must_hold(H13,
               state <= HEAP_LOST && (state != HEAP_OWNED || threaded) &&
                   (state != HEAP_ORPHAN || !threaded),
@@ -150,7 +164,7 @@ static void walk_empty_heap(struct heap *heap) {
         const struct magazine *m = &heap->magazines[class];
         must_hold(H15,
                   atomic_get(&m->top, relaxed) == NULL && m->limit == NULL &&
-                      atomic_get(&m->hot, relaxed) == NULL,
+                      atomic_get(&m->hot, relaxed) == NULL && heap->away[class].room == 0,
                   "zeros", "something else", m);
     }
 }

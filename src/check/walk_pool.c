@@ -14,7 +14,7 @@ static void walk_stack(struct walk *w, unsigned class) {
         must_hold(P3, length++ <= w->slots, "an end", "a ring", in.head);
         struct slot *slot = slot_at(number);
         must_hold(P1, slot_state(number) == SLOT_EMPTY, "EMPTY", "another state", slot);
-        must_hold(P1, atomic_get(&slot->owner, relaxed) == NULL, "no owner", "an owner", slot);
+        must_hold(P1, atomic_get(&slot->owner, relaxed) == 0, "no owner", "an owner", slot);
         must_equal(P1, class, slot->class, slot);
         number = atomic_get(&slot->stack_next, relaxed);
     }

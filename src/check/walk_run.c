@@ -8,12 +8,8 @@ static const char *state_name(unsigned state) {
     return state < SLOT_STATES ? slot_state_name[state] : "no-known-state";
 }
 
-static bool is_heap(const struct heap *heap) {
-    for (uint32_t i = 0; i < heap_count(); i++) {
-        if (heap_by_number(i) == heap)
-            return heap != NULL;
-    }
-    return false;
+static bool is_heap(uint32_t id) {
+    return id > 0 && id <= heap_count() && heap_by_number(id - 1) != NULL;
 }
 
 /* The slots that a run covers, beyond the first one's record. */
@@ -24,6 +20,7 @@ static void walk_extent(uint32_t number, unsigned class) {
     const struct slot *slot = slot_at(number);
     for (uint32_t i = 0; i < count; i++) {
         must_equal(S13, class, arena_class_of_slot(number + i), slot);
+        must_equal(S23, atomic_get(&slot->owner, relaxed), arena_owner_of_slot(number + i), slot);
         must_hold(S15, i == 0 || slot_state(number + i) == SLOT_UNUSED, "UNUSED",
                   state_name(slot_state(number + i)), slot_head(number + i));
     }
@@ -116,16 +113,16 @@ void walk_run(struct walk *w, uint32_t number, unsigned class) {
     must_equal(S1, count_bits(slot), slot_free(slot), slot);
     must_hold(S3, state != SLOT_EMPTY || slot_free(slot) == slot->capacity, "every block free",
               "one that is not", slot);
-    struct heap *owner = atomic_get(&slot->owner, relaxed);
-    if (state == SLOT_ACTIVE || owner != NULL)
-        must_hold(S12, is_heap(owner), "a heap", owner == NULL ? "NULL" : "no heap", slot);
+    uint32_t owner = atomic_get(&slot->owner, relaxed);
+    if (state == SLOT_ACTIVE || owner != 0)
+        must_hold(S12, is_heap(owner), "a heap", "no heap", slot);
     walk_blocks(w, number, class);
     if (w == NULL)
         return;
     walk_live_map(number, class);
     if (!w->quiet)
         return;
-    w->ownerless[class] += owner == NULL;
+    w->ownerless[class] += owner == 0;
     if (w->listed != NULL) {
         bool listed = (w->listed[number >> 6] & bitset_bit(number)) != 0;
         must_equal(S2, state == SLOT_ACTIVE && slot_free(slot) > 0, listed, slot);

@@ -16,8 +16,8 @@
 
 #include "core/slot.h"
 
-/* A run of a class, ACTIVE, every block free, owned by the heap of id `owner`, from stage 1 or 2; NULL when they
- * have none. *stage says which it was. */
+/* A run of a class, ACTIVE, every block free, owned by the heap of id `owner`, from stage 1 or 2;
+ * NULL when they have none. *stage says which it was. */
 struct slot *pool_take(unsigned class, uint32_t owner, unsigned *stage);
 /* Likewise from stage 3; NULL when there is no memory. */
 struct slot *pool_take_new(unsigned class, uint32_t owner);
