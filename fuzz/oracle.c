@@ -427,7 +427,8 @@ static void do_good_size(const struct record *r) {
         return;
     }
     expect(good >= bytes && good >= 16, "good_size(%zu) is %zu", bytes, good);
-    expect(good - bytes <= 16 || good - bytes <= bytes / 7 || good - bytes < 4096,
+    size_t parts = bytes <= 32768 ? 7 : 4; /* classes to a doubling */
+    expect(good - bytes <= 16 || good - bytes <= bytes / parts || good - bytes < 4096,
            "good_size(%zu) is %zu", bytes, good);
     expect(good > PTRDIFF_MAX || hkm_good_size(good) == good, "good_size(%zu) is not a good size",
            good);
