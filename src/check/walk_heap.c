@@ -115,7 +115,8 @@ static void walk_bins(struct walk *w, struct heap *heap, unsigned class) {
     struct slot *slot = slot_at(bin->empty);
     must_hold(H3, slot_state(bin->empty) == SLOT_EMPTY && slot->class == class, "EMPTY",
               "another state or class", slot);
-    must_hold(H3, atomic_get(&slot->owner, relaxed) == heap->id, "the heap's own", "another's", slot);
+    must_hold(H3, atomic_get(&slot->owner, relaxed) == heap->id, "the heap's own", "another's",
+              slot);
 }
 
 /* ---- heaps ---- */
@@ -127,7 +128,7 @@ static void walk_heap(struct walk *w, struct heap *heap, bool mine) {
                   heap->own == heap->id << CLASS_ENTRY_OWNER_SHIFT,
               "the arena's", "another value", heap);
     size_t waiting = 0;
-    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
         walk_magazine(w, heap, class, mine || w->quiet);
         walk_away(w, heap, class, mine || w->quiet);
         walk_bins(w, heap, class);
@@ -160,7 +161,7 @@ static void walk_identity(uint32_t number, struct heap *heap) {
 
 static void walk_empty_heap(struct heap *heap) {
     must_hold(H15, heap->arena_bytes == 0, "zeros", "something else", heap);
-    for (unsigned class = 0; class < CLASS_MAP_VALUES; class ++) {
+    for (unsigned class = 0; class < CLASS_MAP_VALUES; class++) {
         const struct magazine *m = &heap->magazines[class];
         must_hold(H15,
                   atomic_get(&m->top, relaxed) == NULL && m->limit == NULL &&

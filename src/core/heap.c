@@ -370,8 +370,8 @@ static unsigned take_from_runs(struct heap *heap, unsigned class, void **out, un
             link_last(bin, slot);
         }
         struct slot *slot = slot_at(bin->head);
-        hkm_assert(atomic_get(&slot->owner, relaxed) == heap->id, "H2 a listed run is the heap's own",
-                   slot);
+        hkm_assert(atomic_get(&slot->owner, relaxed) == heap->id,
+                   "H2 a listed run is the heap's own", slot);
         got += slot_take(slot, out + want - got, want - got);
         if (slot_free(slot) == 0)
             unlink(bin, slot);

@@ -67,7 +67,7 @@ unsigned sizeclass_of_aligned(size_t bytes, size_t alignment) {
         return 0;
     unsigned class = sizeclass_of(bytes);
     while (class < CLASS_COUNT && (sizeclass_table[class].bytes & (alignment - 1)) != 0)
-        class ++;
+        class++;
     return class < CLASS_COUNT ? class : 0;
 }
 
