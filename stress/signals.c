@@ -67,6 +67,7 @@ int main(int argc, char **argv) {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     (void)sigemptyset(&action.sa_mask);
     (void)sigaction(SIGUSR1, &action, NULL);
+    atomic_store_explicit(&ready, 0, memory_order_relaxed);
     stress_run(1.0, stress.threads, body);
     stress_drop_all(&stress_threads[0], cells, CELLS);
     printf("signals: %llu handled\n", (unsigned long long)handled);

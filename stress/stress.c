@@ -172,7 +172,23 @@ static void read_options(const char *options) {
                         strstr(options, "large_pages=on") != NULL;
 }
 
+static void start_alarm(void) { (void)alarm((unsigned)(stress.seconds * 3) + GRACE_SECONDS); }
+
+/* The next program of a soak: arguments, handlers and records are there. */
+static void begin_again(const char *name, unsigned threads) {
+    stress.name = name;
+    stress.mode = "";
+    stress.threads = threads;
+    stress.at_once = spawned = 0;
+    start_alarm();
+}
+
 void stress_begin(const char *name, int argc, char **argv, const char *modes) {
+    static unsigned threads;
+    if (stress.soak) {
+        begin_again(name, threads);
+        return;
+    }
     struct timespec clock;
     (void)clock_gettime(CLOCK_REALTIME, &clock);
     stress.name = name;
@@ -213,7 +229,8 @@ void stress_begin(const char *name, int argc, char **argv, const char *modes) {
 #if defined(HKM_NOISE) && HKM_NOISE
     stress_noise_seed(stress.seed);
 #endif
-    (void)alarm((unsigned)(stress.seconds * 3) + GRACE_SECONDS);
+    threads = stress.threads;
+    start_alarm();
     for (unsigned i = 0; i < STRESS_THREADS_MAX; i++)
         stress_thread_init(&stress_threads[i], i);
     printf("%s: threads=%u seed=%llu seconds=%g mode=%s\n", name, stress.threads,
@@ -287,6 +304,8 @@ static void monitor(double until) {
         if (now_seconds() < next)
             continue;
         next += 1;
+        if (stress.sample != NULL)
+            stress.sample(mib((double)sum.live_bytes), mib((double)rss_bytes()));
         if (!quiet)
             printf("%s: %.0f s, %llu operations, live %.1f MiB, RSS %.1f MiB\n", stress.name,
                    stress_elapsed(), (unsigned long long)sum.ops, mib((double)sum.live_bytes),
@@ -587,6 +606,8 @@ int stress_end(void) {
     size_t peak = rss_peak_bytes();
     struct hkm_stats s = stats_now();
     check_counts(&sum);
+    if (stress.soak)
+        return 0;
     size_t grown = peak > rss_start ? peak - rss_start : 0;
     size_t bound = rss_bound();
     printf("%s: operations=%llu nulls=%llu remote_frees=%llu "

@@ -97,6 +97,8 @@ struct stress {
     bool keeps_more;  /* HAKMEM_OPTIONS asks for more memory to be kept */
     unsigned at_once; /* threads alive at once, if more than stress_run started (T3) */
     bool child;       /* in a forked child: failures end it with 66 */
+    bool soak;        /* one program of many in a process that goes on (soak.c): no T3 at its end */
+    void (*sample)(double live_mib, double rss_mib); /* called once a second while threads run */
 };
 extern struct stress stress;
 extern struct stress_thread stress_threads[STRESS_THREADS_MAX];

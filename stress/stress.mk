@@ -42,6 +42,31 @@ $(foreach build,$(STRESS_BUILDS),$(eval $(call stress_template,$(build))))
 
 STRESS_CHOICE = $(if $(SAN),san-$(SAN) san-$(SAN)-noise san-$(SAN)-debug,release debug)
 
+# ---- soak: make soak HOURS=1, SOAK_BUILD=release ----------------------------------
+
+SOAK_NAMES := $(filter-out oom,$(STRESS_NAMES))
+SOAK_BUILD ?= release
+HOURS      ?= 1
+
+define soak_template
+$(OUT)/$(1)/stress/soak/%.o: stress/%.c stress/soak/soak.h stress/stress.h $(OUT)/$(1)/obj/flags
+	@mkdir -p $$(@D)
+	$(call cc_of,$(1)) $(filter-out -fPIC,$(call flags_of,$(1))) $(STRESS_FLAGS) -Dmain=$$*_main -include soak/soak.h $$(CFLAGS) -c -o $$@ $$<
+$(OUT)/$(1)/stress/soak/soak.o: stress/soak/soak.c stress/soak/soak.h stress/stress.h $(OUT)/$(1)/obj/flags
+	@mkdir -p $$(@D)
+	$(call cc_of,$(1)) $(filter-out -fPIC,$(call flags_of,$(1))) $(STRESS_FLAGS) $$(CFLAGS) -c -o $$@ $$<
+$(OUT)/$(1)/stress/soak_all: $(SOAK_NAMES:%=$(OUT)/$(1)/stress/soak/%.o) $(OUT)/$(1)/stress/soak/soak.o $(OUT)/$(1)/stress/stress.o $(OUT)/$(1)/stress/noise.o $(call hkm_of,$(1)) $(STRESS_PLUGINS:%=$(OUT)/$(1)/stress/%.so)
+	$(call cc_of,$(1)) $(filter-out -fPIC,$(call flags_of,$(1))) -pthread -rdynamic $$(CFLAGS) -o $$@ $$(filter %.o %.a,$$^) $$(LDFLAGS) -ldl
+endef
+$(foreach build,$(STRESS_BUILDS),$(eval $(call soak_template,$(build))))
+
+.PHONY: soak
+soak: $(OUT)/$(SOAK_BUILD)/stress/soak_all
+	@mkdir -p $(OUT)/soak
+	@status=0; SOAK_HOURS='$(HOURS)' SOAK_FOLDER='$(OUT)/soak' STRESS_QUIET=1 nice $< || status=$$?; \
+	 gnuplot -e "folder='$(OUT)/soak'" stress/soak/soak.gp && echo 'plotted: $(OUT)/soak/soak.svg'; \
+	 exit $$status
+
 .PHONY: stress stress-full
 stress:
 	@ci/matrix --builds '$(STRESS_CHOICE)' --threads '$(or $(THREADS),8)' \
