@@ -67,7 +67,9 @@ soak: $(OUT)/$(SOAK_BUILD)/stress/soak_all
 	 gnuplot -e "folder='$(OUT)/soak'" stress/soak/soak.gp && echo 'plotted: $(OUT)/soak/soak.svg'; \
 	 exit $$status
 
-.PHONY: stress stress-full
+.PHONY: stress stress-full stress-servers
+stress-servers: release debug
+	@stress/servers/run -s '$(or $(STRESS_SECONDS),60)'
 stress:
 	@ci/matrix --builds '$(STRESS_CHOICE)' --threads '$(or $(THREADS),8)' \
 	    --seconds '$(or $(STRESS_SECONDS),5)' $(if $(SEED),--seed '$(SEED)') --options default
