@@ -284,7 +284,9 @@ static void release_in(uint32_t superslab, uint32_t mask, uint32_t now_ms) {
     if ((before | mask) == full && atomic_cas(&ss->unused, &full, 0, acq_rel, relaxed)) {
         (void)bitset_claim(superslab_open, superslab);
         make_available(superslab, ss);
-    } else if (!bitset_test(superslab_open, superslab)) {
+    } else {
+        /* Also when the bit is set: somebody who saw no slot may be about to clear it, and looks
+         * again after that. Only a read-modify-write of ours makes sure that he then sees these. */
         bitset_give(superslab_open, superslab);
         close_if_full(superslab); /* others may have claimed all of it meanwhile */
     }

@@ -49,7 +49,7 @@ if (!isMainThread) {
   };
   const client = (socket, seed) => {
     if (Date.now() > end) return finish();
-    http.get({ socketPath: socket, path: '/' + seed }, (response) => {
+    http.get({ socketPath: socket, path: '/' + seed, agent: false }, (response) => {
       const parts = [];
       response.on('data', (part) => parts.push(part));
       response.on('end', () => {

@@ -7,7 +7,7 @@ need redis-server redis-server redis-benchmark redis-tools redis-check-rdb redis
 socket=$work/redis.sock
 cli() { timeout 60 redis-cli -s "$socket" "$@"; }
 start() {
-    serve redis-server --port 0 --unixsocket "$socket" --dir "$work" --save '' --io-threads 4 \
+    serve redis-server --port 0 --unixsocket "$socket" --dir "$work" --save '' --io-threads 2 \
         --enable-debug-command yes --activedefrag no --appendonly yes --appendfsync no \
         --auto-aof-rewrite-percentage 50 --auto-aof-rewrite-min-size 1mb
     until_ready cli ping
@@ -17,7 +17,7 @@ start
 end=$((SECONDS + seconds))
 saves=0 rounds=0
 while ((SECONDS < end)); do
-    timeout 120 redis-benchmark -s "$socket" -q -n 20000 -c 32 -P 8 -r 20000 -d $((rounds % 5 * 150 + 3)) \
+    timeout 120 redis-benchmark -s "$socket" -q -n 5000 -c 32 -P 8 -r 20000 -d $((rounds % 5 * 150 + 3)) \
         -t set,get,incr,lpush,rpush,lpop,sadd,hset,zadd,mset >>"$work/benchmark.log" 2>&1 ||
         fail "redis-benchmark"
     cli eval 'for i = 1, 500 do redis.call("append", "log:" .. i, string.rep("x", i)) end' 0 >/dev/null
@@ -44,4 +44,4 @@ after=$(cli debug digest)
 cli memory purge >/dev/null
 used=$(rss_mib "$server")
 stop TERM
-echo "redis: $rounds rounds of 200000 requests, $saves background saves, peak RSS $used MiB"
+echo "redis: $rounds rounds of 50000 requests, $saves background saves, peak RSS $used MiB"
