@@ -16,7 +16,9 @@ struct stress_thread stress_threads[STRESS_THREADS_MAX];
 static _Atomic(bool) stopped;
 static double began;
 static size_t rss_start;
-static size_t live_peak;
+static _Atomic(int64_t) live_sum;
+static _Atomic(int64_t) live_peak; /* right to LIVE_STEP a thread */
+#define LIVE_STEP ((int64_t)KIB(64))
 static char repeat_line[1536];
 static size_t repeat_length;
 static unsigned spawned;
@@ -289,8 +291,6 @@ static struct totals add_up(void) {
         sum.nulls += atomic_load_explicit(&t->nulls, memory_order_relaxed);
         sum.live_bytes += atomic_load_explicit(&t->live_bytes, memory_order_relaxed);
     }
-    if (sum.live_bytes > 0 && (size_t)sum.live_bytes > live_peak)
-        live_peak = (size_t)sum.live_bytes;
     return sum;
 }
 
@@ -440,6 +440,20 @@ static void verify(const unsigned char *at, size_t bytes, size_t limit, uint64_t
 static void account(struct stress_thread *t, int64_t bytes) {
     int64_t live = atomic_load_explicit(&t->live_bytes, memory_order_relaxed);
     atomic_store_explicit(&t->live_bytes, live + bytes, memory_order_relaxed);
+    t->unsaid += bytes;
+    if (t->unsaid < LIVE_STEP && t->unsaid > -LIVE_STEP)
+        return;
+    int64_t sum = atomic_fetch_add_explicit(&live_sum, t->unsaid, memory_order_relaxed) + t->unsaid;
+    t->unsaid = 0;
+    int64_t most = atomic_load_explicit(&live_peak, memory_order_relaxed);
+    while (sum > most &&
+           !atomic_compare_exchange_weak_explicit(&live_peak, &most, sum, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+    }
+}
+
+static double peak_live(void) {
+    return (double)atomic_load_explicit(&live_peak, memory_order_relaxed);
 }
 
 static void bump(_Atomic(uint64_t) *counter) {
@@ -585,7 +599,7 @@ static void check_counts(const struct totals *sum) {
 
 static size_t rss_bound(void) {
     unsigned threads = spawned > stress.at_once ? spawned : stress.at_once;
-    return (size_t)(STRESS_RSS_MULTIPLE * (double)live_peak) + threads * STRESS_RSS_THREAD +
+    return (size_t)(STRESS_RSS_MULTIPLE * peak_live()) + threads * STRESS_RSS_THREAD +
            STRESS_RSS_FIXED;
 }
 
@@ -594,11 +608,11 @@ static void check_rss(size_t grown, size_t bound) {
         return;
     if (rss_reports) {
         printf("%s: RSS grew by %.1f MiB; the bound is %.1f MiB for %.1f MiB live\n", stress.name,
-               mib((double)grown), mib((double)bound), mib((double)live_peak));
+               mib((double)grown), mib((double)bound), mib(peak_live()));
         return;
     }
     stress_fail("RSS grew by %.1f MiB; the bound is %.1f MiB for %.1f MiB live", mib((double)grown),
-                mib((double)bound), mib((double)live_peak));
+                mib((double)bound), mib(peak_live()));
 }
 
 int stress_end(void) {
@@ -618,7 +632,7 @@ int stress_end(void) {
            (unsigned long long)s.slots_stage[1], (unsigned long long)s.slots_stage[2],
            (unsigned long long)s.slots_stage[3], (unsigned long long)s.superslabs_live,
            (unsigned long long)s.superslabs_cached, (unsigned long long)s.heaps,
-           (unsigned long long)s.adoptions, mib((double)live_peak), mib((double)peak),
+           (unsigned long long)s.adoptions, mib(peak_live()), mib((double)peak),
            mib((double)(bound + rss_start)), stress_elapsed());
     check_rss(grown, bound);
     printf("%s: ok\n", stress.name);

@@ -78,6 +78,7 @@ struct stress_thread {
     _Alignas(64) uint64_t random;
     unsigned index;
     unsigned turns; /* of stress_noise */
+    int64_t unsaid; /* bytes by which the sum of all does not know of this thread's yet */
     bool clears;    /* NULL is an answer: out of memory is what is being tested */
     void (*body)(struct stress_thread *);
     void *argument;
