@@ -16,3 +16,14 @@ $(OUT)/debug/test/faults/%: sanity/faults/%.c $(call hkm_of,debug)
 	$(call compile_test,$(CC) $(filter-out -fPIC,$(call flags_of,debug)) $(TEST_CFLAGS),$(call hkm_of,debug) -ldl)
 faults: $(OUT)/debug/test/faults/sweep
 	@FAULT_HITS=$(or $(FAULT_HITS),8) $<
+
+#   make fuzz-corrupt         single-bit flips in the metadata, checked and release build; a table
+#                             each. CORRUPT_FLIPS (200) flips a field
+.PHONY: fuzz-corrupt
+$(OUT)/debug/fuzz/corrupt: $(OUT)/debug/fuzz/obj/corrupt.o $(call hkm_of,debug)
+	$(call fuzz_link,debug)
+$(OUT)/release/fuzz/corrupt: $(OUT)/release/fuzz/obj/corrupt.o $(call hkm_of,release)
+	$(call fuzz_link,release)
+fuzz-corrupt: $(OUT)/debug/fuzz/corrupt $(OUT)/release/fuzz/corrupt
+	@$(OUT)/debug/fuzz/corrupt -n $(or $(CORRUPT_FLIPS),200)
+	@$(OUT)/release/fuzz/corrupt -n $(or $(CORRUPT_FLIPS),200)

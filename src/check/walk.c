@@ -19,6 +19,10 @@ static void walk_arena(void) {
     size_t committed = atomic_get(in.metadata_committed, acquire);
     must_hold(A11, used <= committed && committed <= in.metadata_bytes, "used <= committed", "not",
               arena.metadata);
+    /* Where lay_out (arena.c) puts it. */
+    size_t live = round_up(arena.slot_count * (SLOT_BYTES >> 7) + 64, KIB(64));
+    must_equal(A11, (uintptr_t)arena.slots + live + KIB(64), (uintptr_t)arena.metadata,
+               &arena.metadata);
     struct superslab *first = superslab_at(0);
     must_equal(A12, 0, atomic_get(arena_class_entry(0), relaxed), arena_slot_start(0));
     must_equal(A12, 0, atomic_get(&first->unused, relaxed) & 1, first);
@@ -154,7 +158,7 @@ static bool no_live_byte(uint32_t slot, unsigned granule) {
 
 static void walk_unused(uint32_t slot, bool dirty) {
     const char *start = arena_slot_start(slot);
-    must_equal(A2, 0, arena_class_of_slot(slot), start);
+    must_equal(A2, 0, atomic_get(arena_class_entry(slot), relaxed), start);
     unsigned state = atomic_get(&slot_head(slot)->state, relaxed);
     must_hold(U3, state == SLOT_UNUSED, "UNUSED",
               state < SLOT_STATES ? slot_state_name[state] : "no known state", start);
@@ -192,7 +196,7 @@ static void walk_slots(struct walk *w) {
         struct superslab *ss = superslab_at(superslab);
         uint32_t bit = UINT32_C(1) << slot % SUPERSLAB_SLOTS;
         if (bitset_test(superslab_avail, superslab)) {
-            must_equal(U14, 0, arena_class_of_slot(slot), ss);
+            must_equal(U14, 0, atomic_get(arena_class_entry(slot), relaxed), ss);
             must_equal(U14, SLOT_UNUSED, atomic_get(&slot_head(slot)->state, relaxed), ss);
             slot++;
         } else if ((atomic_get(&ss->unused, relaxed) & bit) != 0) {
@@ -253,12 +257,17 @@ size_t walk_all(size_t *looked_at) {
     struct os_signals signals;
     os_signals_block(&signals);
     struct heap *mine = life_heap_if_any();
+    bool alone = (os_single_threaded() || options.check_quiet != 0) && !life_lost_threads();
+    if (mine != NULL && alone) { /* nobody would ever let go of it */
+        uintptr_t holder = atomic_get(&mine->lock, relaxed);
+        must_hold(H13, holder == 0 || holder == os_thread_token(), "no lock", "a holder", mine);
+    }
     bool inside = mine == NULL && heap_mine != &heap_none && heap_mine != &heap_gone;
     if (mine != NULL && heap_enter_own(mine))
         w.mine = mine;
     else
         inside = inside || mine != NULL; /* a handler that interrupted its own slow path */
-    w.quiet = (os_single_threaded() || options.check_quiet != 0) && !inside && !life_lost_threads();
+    w.quiet = alone && !inside;
     w.slots = superslab_top() * SUPERSLAB_SLOTS;
     if (w.quiet)
         take_scratch(&w);

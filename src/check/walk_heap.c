@@ -28,6 +28,7 @@ static void walk_magazine(struct walk *w, const struct heap *heap, unsigned clas
     const char *arrays = (const char *)(heap + 1);
     must_hold(H5, m->cap > 0 && m->cap <= m->cap_max && m->cap <= m->room, "0 < cap <= cap_max",
               "not", m);
+    must_equal(H5, heap_innards().cap_max(class), m->cap_max, m);
     must_hold(H10, (const char *)m->base > arrays && m->base + m->room <= heap->next_array,
               "behind the heap's record", "elsewhere", m);
     must_hold(H1, top >= m->base && top <= m->base + m->cap, "base <= top <= base + cap", "not", m);
@@ -121,12 +122,49 @@ static void walk_bins(struct walk *w, struct heap *heap, unsigned class) {
 
 /* ---- heaps ---- */
 
+/* A magazine whose every operation takes the slow path. */
+static void walk_no_magazine(const struct heap *heap, unsigned class) {
+    const struct magazine *m = &heap->magazines[class];
+    must_hold(H15,
+              atomic_get(&m->top, relaxed) == NULL && m->limit == NULL && m->floor == NULL &&
+                  atomic_get(&m->hot, relaxed) == NULL && heap->away[class].room == 0,
+              "zeros", "something else", m);
+}
+
+static void walk_empty_heap(struct heap *heap) {
+    must_hold(H15, heap->arena_bytes == 0, "zeros", "something else", heap);
+    for (unsigned class = 0; class < CLASS_MAP_VALUES; class++)
+        walk_no_magazine(heap, class);
+}
+
+/* Arrays are cut one behind the other: they do not overlap, and the last ends where the next will be
+ * cut. Under the heap's own thread only. */
+static void walk_arrays(const struct heap *heap) {
+    void **end = NULL;
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+        const struct magazine *m = &heap->magazines[class];
+        if (m->base + m->room > end)
+            end = m->base + m->room;
+        for (unsigned other = class + 1; other < CLASS_COUNT; other++) {
+            const struct magazine *o = &heap->magazines[other];
+            must_hold(H10, m->base + m->room < o->base || o->base + o->room < m->base,
+                      "an array of its own", "one that overlaps another's", o);
+        }
+    }
+    must_equal(H10, (uintptr_t)end, (uintptr_t)heap->next_array, &heap->next_array);
+}
+
 static void walk_heap(struct walk *w, struct heap *heap, bool mine) {
     must_hold(H11,
               heap->arena_last == arena.last && heap->arena_bytes == arena_bytes() &&
                   heap->class_map == arena.class_map &&
                   heap->own == heap->id << CLASS_ENTRY_OWNER_SHIFT,
               "the arena's", "another value", heap);
+    if (mine || w->quiet)
+        walk_arrays(heap);
+    walk_no_magazine(heap, 0); /* what the class map says of slots in no run, and of large blocks */
+    walk_no_magazine(heap, CLASS_LARGE_HEAD);
+    walk_no_magazine(heap, CLASS_LARGE_TAIL);
     size_t waiting = 0;
     for (unsigned class = 1; class < CLASS_COUNT; class++) {
         walk_magazine(w, heap, class, mine || w->quiet);
@@ -153,22 +191,12 @@ static void walk_identity(uint32_t number, struct heap *heap) {
     must_equal(H12, number, heap->number, heap);
     must_equal(H12, number + 1, heap->id, heap);
     must_hold(H13,
-              state <= HEAP_LOST && (state != HEAP_OWNED || threaded) &&
+              state < HEAP_LOST && (state != HEAP_OWNED || threaded) &&
                   (state != HEAP_ORPHAN || !threaded),
               "a state that fits the owner", "another", heap);
     must_equal(H14, state == HEAP_ORPHAN, orphan, heap);
 }
 
-static void walk_empty_heap(struct heap *heap) {
-    must_hold(H15, heap->arena_bytes == 0, "zeros", "something else", heap);
-    for (unsigned class = 0; class < CLASS_MAP_VALUES; class++) {
-        const struct magazine *m = &heap->magazines[class];
-        must_hold(H15,
-                  atomic_get(&m->top, relaxed) == NULL && m->limit == NULL &&
-                      atomic_get(&m->hot, relaxed) == NULL && heap->away[class].room == 0,
-                  "zeros", "something else", m);
-    }
-}
 
 void walk_heaps(struct walk *w) {
     walk_empty_heap(&heap_none);
@@ -186,6 +214,9 @@ void walk_heaps(struct walk *w) {
         } else if (atomic_get(&heap->state, relaxed) != HEAP_LOST && heap_try_enter(heap)) {
             walk_heap(w, heap, false);
             heap_leave(heap);
+        } else {
+            must_hold(H13, !w->quiet || atomic_get(&heap->state, relaxed) == HEAP_LOST, "no lock",
+                      "a holder that is not there", heap);
         }
     }
 }

@@ -21,6 +21,8 @@ static void walk_extent(uint32_t number, unsigned class) {
     for (uint32_t i = 0; i < count; i++) {
         must_equal(S13, class, arena_class_of_slot(number + i), slot);
         must_equal(S23, atomic_get(&slot->owner, relaxed), arena_owner_of_slot(number + i), slot);
+        must_equal(A13, 0, atomic_get(arena_class_entry(number + i), relaxed) % (1u << MAGAZINE_SHIFT),
+                   slot);
         must_hold(S15, i == 0 || slot_state(number + i) == SLOT_UNUSED, "UNUSED",
                   state_name(slot_state(number + i)), slot_head(number + i));
     }
@@ -136,7 +138,8 @@ static void walk_large_slots(uint32_t number, uint32_t count, bool live) {
         uint32_t slot = number + i;
         struct superslab *ss = superslab_at(slot / SUPERSLAB_SLOTS);
         uint32_t bit = UINT32_C(1) << slot % SUPERSLAB_SLOTS;
-        must_equal(L1, i == 0 ? CLASS_LARGE_HEAD : CLASS_LARGE_TAIL, arena_class_of_slot(slot),
+        unsigned class = i == 0 ? CLASS_LARGE_HEAD : CLASS_LARGE_TAIL;
+        must_equal(L1, CLASS_ENTRY(0, class), atomic_get(arena_class_entry(slot), relaxed),
                    arena_slot_start(slot));
         must_hold(L6,
                   (atomic_get(&ss->unused, relaxed) & bit) == 0 &&

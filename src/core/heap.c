@@ -762,5 +762,5 @@ void heap_arm(struct heap *heap, uint32_t now_ms) {
 }
 
 struct heap_innards heap_innards(void) {
-    return (struct heap_innards){heaps, &heaps_used, orphans, &orphan_count};
+    return (struct heap_innards){heaps, &heaps_used, orphans, &orphan_count, cap_max};
 }

@@ -172,6 +172,7 @@ struct heap_innards {
     ATOMIC(uint32_t) * heaps_used;
     bitset_word *orphans;
     ATOMIC(uint32_t) * orphan_count;
+    uint32_t (*cap_max)(unsigned class);
 };
 struct heap_innards heap_innards(void);
 
