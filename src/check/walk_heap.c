@@ -44,6 +44,13 @@ static void walk_magazine(struct walk *w, const struct heap *heap, unsigned clas
         walk_cached(w, class, *at);
 }
 
+static void walk_packet_place(const struct packet *packet) {
+    size_t used = atomic_get(arena_innards().metadata_used, relaxed);
+    uintptr_t at = (uintptr_t)packet - (uintptr_t)arena.metadata;
+    must_hold(H18, at < used && used - at >= sizeof *packet && at % 64 == 0, "in the metadata",
+              "elsewhere", packet);
+}
+
 /* What is gathered of a class to be sent home. */
 static void walk_away(struct walk *w, const struct heap *heap, unsigned class, bool still) {
     const struct away *away = &heap->away[class];
@@ -51,6 +58,8 @@ static void walk_away(struct walk *w, const struct heap *heap, unsigned class, b
     must_hold(H20, count <= PACKET_BLOCKS && away->room <= PACKET_BLOCKS &&
                        (away->packet != NULL || (count == 0 && away->room == 0)),
               "a packet for what is gathered", "none, or too much", away);
+    if (away->packet != NULL)
+        walk_packet_place(away->packet);
     for (uint32_t i = 0; still && i < count; i++)
         walk_cached(w, class, away->packet->blocks[i]);
 }
@@ -63,9 +72,7 @@ static size_t walk_packets(struct walk *w, unsigned class, const struct packet *
     size_t used = atomic_get(in.metadata_used, relaxed);
     size_t blocks = 0;
     for (size_t steps = 0; packet != NULL; steps++, packet = atomic_get(&packet->next, relaxed)) {
-        uintptr_t at = (uintptr_t)packet - (uintptr_t)arena.metadata;
-        must_hold(H18, at < used && used - at >= sizeof *packet && at % 64 == 0, "in the metadata",
-                  "elsewhere", packet);
+        walk_packet_place(packet);
         must_hold(H19, steps <= used / sizeof *packet, "an end", "a ring", packet);
         must_equal(H16, class, packet->class, packet);
         must_hold(H17, packet->count > 0 && packet->count <= PACKET_BLOCKS, "1 to 62 blocks",
@@ -137,8 +144,8 @@ static void walk_empty_heap(struct heap *heap) {
         walk_no_magazine(heap, class);
 }
 
-/* Arrays are cut one behind the other: they do not overlap, and the last ends where the next will be
- * cut. Under the heap's own thread only. */
+/* Arrays are cut one behind the other: they do not overlap, and the last ends where the next will
+ * be cut. Under the heap's own thread only. */
 static void walk_arrays(const struct heap *heap) {
     void **end = NULL;
     for (unsigned class = 1; class < CLASS_COUNT; class++) {

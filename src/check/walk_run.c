@@ -21,8 +21,8 @@ static void walk_extent(uint32_t number, unsigned class) {
     for (uint32_t i = 0; i < count; i++) {
         must_equal(S13, class, arena_class_of_slot(number + i), slot);
         must_equal(S23, atomic_get(&slot->owner, relaxed), arena_owner_of_slot(number + i), slot);
-        must_equal(A13, 0, atomic_get(arena_class_entry(number + i), relaxed) % (1u << MAGAZINE_SHIFT),
-                   slot);
+        uint32_t entry = atomic_get(arena_class_entry(number + i), relaxed);
+        must_equal(A13, 0, entry % (1u << MAGAZINE_SHIFT), slot);
         must_hold(S15, i == 0 || slot_state(number + i) == SLOT_UNUSED, "UNUSED",
                   state_name(slot_state(number + i)), slot_head(number + i));
     }
