@@ -30,8 +30,8 @@ build() { # NAME, and "" or "_hakmem"
         make -s "$archive" || { echo "build.sh: can not make $archive" >&2; exit 1; }
     fi
     # shellcheck disable=SC2086  # flags are words
-    $CC $flags ${CFLAGS:-} -o "$out/$1$2.new" "bench/$1.c" $archive -lm
-    mv -f "$out/$1$2.new" "$out/$1$2" # whole or not at all, for a runner that is under way
+    $CC $flags ${CFLAGS:-} -o "$out/$1$2.$$" "bench/$1.c" $archive -lm
+    mv -f "$out/$1$2.$$" "$out/$1$2" # whole or not at all, for a runner that is under way
     echo "$out/$1$2"
 }
 

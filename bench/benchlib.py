@@ -126,9 +126,9 @@ def need_traces(names):
         if os.path.exists(plain) and os.path.getmtime(plain) > os.path.getmtime(packed):
             continue
         os.makedirs(os.path.dirname(plain), exist_ok=True)
-        with lzma.open(packed) as source, open(plain + ".new", "wb") as target:
+        with lzma.open(packed) as source, open(plain + ".%d" % os.getpid(), "wb") as target:
             shutil.copyfileobj(source, target)
-        os.rename(plain + ".new", plain)
+        os.rename(plain + ".%d" % os.getpid(), plain)
 
 
 def app_script(name):

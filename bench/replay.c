@@ -359,19 +359,24 @@ static double cpu_now(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+static void meet(void)
+{
+    if (worker_count > 1) pthread_barrier_wait(&barrier);
+}
+
 static void *worker_main(void *argument)
 {
     struct worker *worker = argument;
     uint64_t checksum = 0;
     uint64_t i = 0;
-    pthread_barrier_wait(&barrier);
+    meet();
     worker->taken.begin = bench_now();
     double cpu_begin = cpu_now();
     for (uint64_t limit = WINDOW; limit < trace.last_stamp + WINDOW; limit += WINDOW) {
         for (; i < worker->count && worker->events[i].stamp <= limit; i++) {
             checksum += play(worker->events[i]);
         }
-        pthread_barrier_wait(&barrier);
+        meet();
     }
     worker->cpu_seconds = cpu_now() - cpu_begin;
     worker->taken.end = bench_now();
