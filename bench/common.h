@@ -264,8 +264,8 @@ static inline double bench_mib(size_t bytes)
 
 /* ---- threads ---- */
 
-/* When one thread began and ended.  Each thread takes its own: the main thread, with every CPU busy,
- * wakes from a barrier when the work is well under way. */
+/* When one thread began and ended.  Each thread takes its own: the main thread, with every CPU
+ * busy, wakes from a barrier when the work is well under way. */
 struct bench_span {
     double begin;
     double end;
@@ -314,8 +314,9 @@ static inline size_t bench_idle_rss_bytes(uint64_t sleep_ms)
     return bench_rss_bytes();
 }
 
-/* The one line; `extra` is "" or further " key=value" fields.  With BENCH_IDLE_MS in the environment
- * also rss_idle, the resident KiB after that time: all programs have freed everything by now. */
+/* The one line; `extra` is "" or further " key=value" fields.  With BENCH_IDLE_MS in the
+ * environment also rss_idle, the resident KiB after that time: all programs have freed everything
+ * by now. */
 static inline void bench_report(const char *name, uint64_t ops, double seconds, uint64_t checksum,
                                 const char *extra)
 {

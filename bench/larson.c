@@ -5,10 +5,11 @@
  *             array and goes on, and ends.  So a block is mostly freed by another thread than the
  *             one that allocated it, and threads come and go while their blocks live on.
  * Arguments   threads (at a time), seconds, min and max size in bytes, chunks a thread, rounds
- *             (replacements in a thread's life), seed. `larson 1 5 1 1000 100 10000 42`: 1 thread
- *             for 5 s, 1-1000 bytes, 100 chunks, 10,000 rounds, seed 42.
- * An op       is a replacement: one free and one malloc.  The program is bounded by time, so ops
- *             and checksum differ from run to run; `lives` is how many threads there were.
+ *             (replacements in a thread's life), seed, lives (0: bounded by time). `larson 1 5 1
+ *             1000 100 10000 42`: 1 thread for 5 s, 1-1000 bytes, 100 chunks, 10,000 rounds, seed
+ *             42.
+ * An op       is a replacement: one free and one malloc.  Bounded by time, ops and checksum differ
+ *             from run to run; bounded by lives (of each line), they do not.
  */
 #include "common.h"
 
@@ -22,6 +23,7 @@ struct lineage {
     size_t min;
     size_t span;
     uint64_t rounds;
+    uint64_t lives_max; /* 0: until yard.stop */
 };
 
 static struct {
@@ -77,7 +79,7 @@ static void *lineage_live(void *argument)
     line->rng = rng;
     line->ops += done;
     line->lives++;
-    if (done == line->rounds) {
+    if (done == line->rounds && line->lives != line->lives_max) {
         lineage_succeed(line);
     } else {
         lineage_end();
@@ -115,6 +117,7 @@ int main(int argc, char **argv)
     size_t chunk_count = bench_arg(&args, "chunks", 1000, 1, 1u << 24);
     uint64_t rounds = bench_arg(&args, "rounds", 10000, 1, UINT64_C(1) << 40);
     uint64_t seed = bench_arg(&args, "seed", 42, 0, UINT64_MAX);
+    uint64_t lives_max = bench_arg(&args, "lives", 0, 0, UINT64_C(1) << 40);
     bench_args_end(&args);
 
     struct lineage *lines = bench_map(thread_count * sizeof *lines);
@@ -123,14 +126,15 @@ int main(int argc, char **argv)
         lines[t].min = min;
         lines[t].span = max - min + 1;
         lines[t].rounds = rounds;
+        lines[t].lives_max = lives_max;
         lineage_prepare(&lines[t], t, seed);
     }
 
     yard.running = thread_count;
     double start = bench_now();
     for (size_t t = 0; t < thread_count; t++) lineage_succeed(&lines[t]);
-    bench_sleep_ms(duration * 1000);
-    __atomic_store_n(&yard.stop, 1, __ATOMIC_RELAXED);
+    if (lives_max == 0) bench_sleep_ms(duration * 1000);
+    if (lives_max == 0) __atomic_store_n(&yard.stop, 1, __ATOMIC_RELAXED);
     pthread_mutex_lock(&yard.lock);
     while (yard.running > 0) pthread_cond_wait(&yard.all_ended, &yard.lock);
     pthread_mutex_unlock(&yard.lock);

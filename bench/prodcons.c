@@ -6,9 +6,10 @@
  *             of two), seed
  * An op       is one message: malloc in the producer, free in the consumer.  The queue is a
  *             single-producer single-consumer ring whose ends are published once in 32 messages,
- *             and before waiting, so that the ring's own cache lines cost little; a side that has to
- *             wait spins a little, then yields.  The two sides of a pair are pinned to different
- *             CPUs: left alone, they are sometimes put on one, where a message costs a tenth.
+ *             and before waiting, so that the ring's own cache lines cost little; a side that has
+ *             to wait spins a little, then yields.  The two sides of a pair are pinned to
+ *             different CPUs: left alone, they are sometimes put on one, where a message costs a
+ *             tenth.
  * Checksum    the sum of the messages' first words as the consumers read them.
  */
 #include "common.h"

@@ -1,16 +1,18 @@
 /* replay.c -- plays a program's recorded allocations against the allocator that is loaded.
- * Pattern     whatever the trace holds: hakmem-run --trace=FILE PROGRAM records thread, operation, size
- *             and lifetime of each block (trace/format.h).  Time and resident memory are those of the
- *             allocator and of touching the blocks, not of the program that was recorded.
+ * Pattern     whatever the trace holds: hakmem-run --trace=FILE PROGRAM records thread,
+ *             operation, size and lifetime of each block (trace/format.h).  Time and resident
+ *             memory are those of the allocator and of touching the blocks, not of the program
+ *             that was recorded.
  * Arguments   FILE, repetitions, touch (per cent of a new block's pages that are written: 100)
  *             or `--info FILE`: what the trace holds, on one line, without playing it
- * Order       each recorded thread has a thread here (those whose lives do not overlap share one), and
- *             plays its events in order; a block's free waits until the block has been made, and all
- *             threads meet after each WINDOW events, so that the blocks that live together are about
- *             those of the recording.
+ * Order       each recorded thread has a thread here (those whose lives do not overlap share
+ *             one), and plays its events in order; a block's free waits until the block has been
+ *             made, and all threads meet after each WINDOW events, so that the blocks that live
+ *             together are about those of the recording.
  * An op       is one event.  Blocks that the recording leaves live are freed untimed.
- * Output      seconds are CPU time of the playing threads, wall_s as a clock sees it; rss_mib is the peak of resident memory above that before the first event, live_mib the
- *             peak of the live bytes as asked for.
+ * Output      seconds are CPU time of the playing threads, wall_s as a clock sees it; rss_mib is
+ *             the peak of resident memory above that before the first event, live_mib the peak of
+ *             the live bytes as asked for.
  * Checksum    the sum over freed blocks of what their first words hold: the number of their event.
  */
 #include "common.h"
@@ -59,8 +61,8 @@ static struct {
 
 static struct worker *workers;
 static size_t worker_count;
-/* A slot of the table holds one block after the other, in the recording's order, whoever plays first:
- * its turn is even while it waits for a block and odd while it holds one. */
+/* A slot of the table holds one block after the other, in the recording's order, whoever plays
+ * first: its turn is even while it waits for a block and odd while it holds one. */
 static uint32_t *slot_turns; /* release in turn_over pairs with acquire in turn_await */
 static void **slots;
 static uint64_t *slot_sizes; /* of the blocks in them */
@@ -163,7 +165,7 @@ static void live_add(uint64_t bytes, uint64_t *live, uint64_t *blocks)
     if (*blocks > trace.blocks_peak) trace.blocks_peak = *blocks;
 }
 
-/* Gives each block a slot of the table, the one that was freed last first, so that it stays small. */
+/* Gives each block a slot of the table, that freed last first, so that the table stays small. */
 static void give_slots(void)
 {
     uint64_t stamps = trace.last_stamp + 1;
@@ -446,7 +448,8 @@ int main(int argc, char **argv)
         bench_print(1, "usage: replay [--info] FILE");
         argc = 1;
     }
-    struct bench_args args = bench_args_begin("replay", argc > 1 ? argc - 1 : argc, argv + (argc > 1));
+    int skip = argc > 1 ? 1 : 0;
+    struct bench_args args = bench_args_begin("replay", argc - skip, argv + skip);
     args.help = argc == 1;
     uint64_t repetitions = bench_arg(&args, "repetitions", 1, 1, 1u << 20);
     touch = bench_arg(&args, "touch", 100, 0, 100);

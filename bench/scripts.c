@@ -1,8 +1,8 @@
 /* scripts.c -- short single-threaded scripts whose instructions are counted, not timed.
- * Pattern     each exercises one path of an allocator, the same operations in every run, so that the
- *             instructions of the allocator are the same in every run too.  ci/gate-counts.sh runs them
- *             under callgrind and counts what happens below `script`; ci/gate-footprint.sh counts their
- *             system calls.
+ * Pattern     each exercises one path of an allocator, the same operations in every run, so that
+ *             the instructions of the allocator are the same in every run too.  ci/gate-counts.sh
+ *             runs them under callgrind and counts what happens below `script`;
+ *             ci/gate-footprint.sh counts their system calls.
  * Arguments   script, repetitions in per cent
  * An op       is one malloc with its free.
  * Checksum    the sum of words read from blocks before they are freed.

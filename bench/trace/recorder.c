@@ -1,16 +1,16 @@
 /* recorder.c -- libhakmem-trace.so: records a program's allocations (hakmem-run --trace=FILE).
- * Purpose     stands before the allocator in LD_PRELOAD, hands each call on to the next library that
- *             has it (RTLD_NEXT), and writes down thread, operation, size and the block's age: format.h.
- *             Without HAKMEM_TRACE in the environment it only hands on.
- * Invariants  R1. a block's name is in the map exactly while the program may free it: set before the
- *                 block is given out, taken before the call that frees it.
+ * Purpose     stands before the allocator in LD_PRELOAD, hands each call on to the next library
+ *             that has it (RTLD_NEXT), and writes down thread, operation, size and the block's
+ *             age: format.h. Without HAKMEM_TRACE in the environment it only hands on.
+ * Invariants  R1. a block's name is in the map exactly while the program may free it: set before
+ *                 the block is given out, taken before the call that frees it.
  *             R2. stamps rise within a buffer: taken under the buffer's lock.
  *             R3. nothing in here allocates from the allocator below: pages come from mmap.
- *             R4. `inside` is set while the library works for a thread: what the allocator below calls
- *                 by itself (operator new its malloc, say) is not recorded twice.
+ *             R4. `inside` is set while the library works for a thread: what the allocator below
+ *                 calls by itself (operator new its malloc, say) is not recorded twice.
  * Ownership   a buffer belongs to one thread at a time; its lock is for the flush at exit.
- * Processes   the one that hakmem-run became writes FILE, others that it starts by exec FILE.<pid>; a
- *             forked child that does not exec is not recorded.
+ * Processes   the one that hakmem-run became writes FILE, others that it starts by exec
+ *             FILE.<pid>; a forked child that does not exec is not recorded.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -532,13 +532,15 @@ static void *operator_below(void **known, const char *name) {
         else                                                  \
             below.free(block);                                \
     }
-#define NEW(suffix, ...) OPERATOR_NEW(_Znwm##suffix, __VA_ARGS__) OPERATOR_NEW(_Znam##suffix, __VA_ARGS__)
+#define NEW(suffix, ...)                     \
+    OPERATOR_NEW(_Znwm##suffix, __VA_ARGS__) \
+    OPERATOR_NEW(_Znam##suffix, __VA_ARGS__)
 #define DELETE(suffix, ...) \
     OPERATOR_DELETE(_ZdlPv##suffix, __VA_ARGS__) OPERATOR_DELETE(_ZdaPv##suffix, __VA_ARGS__)
 
 NEW(, (size_t n), (size_t), (n), TRACE_MALLOC, n, 0, below.malloc(n))
-NEW(RKSt9nothrow_t, (size_t n, const void *tag), (size_t, const void *), (n, tag), TRACE_MALLOC, n, 0,
-    below.malloc(n))
+NEW(RKSt9nothrow_t, (size_t n, const void *tag), (size_t, const void *), (n, tag), TRACE_MALLOC, n,
+    0, below.malloc(n))
 NEW(St11align_val_t, (size_t n, size_t a), (size_t, size_t), (n, a), TRACE_ALIGNED, log2_of(a), n,
     below.memalign(a, n))
 NEW(St11align_val_tRKSt9nothrow_t, (size_t n, size_t a, const void *tag),
