@@ -32,7 +32,7 @@ ROWS = (
     ("larson", 0.75, "larson 2 1 8 1000 1000 10000 42 200"),
     ("bulk_1k_32", 1.45, "bulk 1000 32 order 6000000"),
     ("bulk_100k_64", 1.50, "bulk 100000 64 order 3000000"),
-    ("bulk_100k_64_shuffle", 1.75, "bulk 100000 64 shuffle 1500000"),
+    ("bulk_100k_64_shuffle", 1.85, "bulk 100000 64 shuffle 1500000"),
     ("prodcons", 0.80, "prodcons 1 1500000"),
 )
 
