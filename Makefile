@@ -47,7 +47,7 @@ BASE := -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden -fno-pl
 WFLAGS := $(WARN) $(if $(WERROR),-Werror)
 
 SO_LDFLAGS := -shared -Wl,-z,now -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--hash-style=gnu \
-              -Wl,--no-undefined -Wl,--version-script=$(MAP)
+              -Wl,--gc-sections -Wl,--no-undefined -Wl,--version-script=$(MAP)
 
 # Each build: its compiler and its flags.  CHECK_x is the one difference in the source.
 SANITIZERS := thread address undefined memory
@@ -57,7 +57,7 @@ CHECK_debug   := 2
 OPT_release   := -O3 -g
 OPT_debug     := -O1 -g -fno-omit-frame-pointer
 # src/check: in the release library only hkm_heap_check runs it; in the debug library all calls do.
-OPT_CHECK_release := -Os
+OPT_CHECK_release := -Os -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
 OPT_san       := -O1 -g -fno-omit-frame-pointer
 SAN_thread    := -fsanitize=thread

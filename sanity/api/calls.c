@@ -12,7 +12,8 @@ static void expect_block(const char *call, void *block, size_t bytes, size_t ali
            block, alignment);
     EXPECT(usable >= bytes, "%s of %zu: usable size %zu", call, bytes, usable);
     memset(block, 0xa5, usable < 70000 ? usable : 70000);
-    ((char *)block)[usable - 1] = 1;
+    if (usable > 0)
+        ((char *)block)[usable - 1] = 1;
     hkm_free(block);
 }
 

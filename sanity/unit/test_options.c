@@ -24,6 +24,8 @@ static const struct {
     {"acquire_trace", &options.acquire_trace, 0, 1},
     {"check_every", &options.check_every, 0, 1000000000},
     {"check_quiet", &options.check_quiet, 0, 1},
+    {"quarantine_kib", &options.quarantine_kib, 0, 1048576},
+    {"stack_depth", &options.stack_depth, 0, 32},
 };
 enum { COUNT = sizeof table / sizeof table[0] };
 _Static_assert(COUNT * sizeof(uint64_t) == sizeof(struct options), "every option is tested");

@@ -24,22 +24,29 @@ HKM_PUBLIC int hkm_posix_memalign(void **out, size_t alignment, size_t bytes) {
 HKM_PUBLIC void *hkm_memalign(size_t alignment, size_t bytes) {
     return entry_memalign(alignment, bytes);
 }
-HKM_PUBLIC void *hkm_valloc(size_t bytes) { return alloc_aligned(os_page_bytes(), bytes); }
+HKM_PUBLIC void *hkm_valloc(size_t bytes) { return entry_aligned(os_page_bytes(), bytes); }
 HKM_PUBLIC void *hkm_pvalloc(size_t bytes) { return entry_pvalloc(bytes); }
 HKM_PUBLIC void hkm_free_sized(void *block, size_t bytes) { entry_free_sized(block, bytes); }
 HKM_PUBLIC void hkm_free_aligned_sized(void *block, size_t alignment, size_t bytes) {
-    (void)alignment;
-    entry_free_aligned_sized(block, bytes);
+    entry_free_aligned_sized(block, alignment, bytes);
 }
 HKM_PUBLIC size_t hkm_malloc_usable_size(const void *block) { return entry_usable_size(block); }
-HKM_PUBLIC size_t hkm_good_size(size_t bytes) { return alloc_good_size(bytes); }
-HKM_PUBLIC int hkm_owns(const void *pointer) { return alloc_owns(pointer); }
-
-HKM_PUBLIC void *hkm_expand(void *block, size_t bytes) {
-    return block != NULL && alloc_expand(block, bytes) ? block : NULL;
+HKM_PUBLIC size_t hkm_good_size(size_t bytes) {
+    return CHECKED ? check_good_size(bytes) : alloc_good_size(bytes);
+}
+HKM_PUBLIC int hkm_owns(const void *pointer) {
+    return CHECKED ? check_owns(pointer) : alloc_owns(pointer);
 }
 
-HKM_PUBLIC size_t hkm_purge(void) { return decay_all(life_heap_if_any()); }
+HKM_PUBLIC void *hkm_expand(void *block, size_t bytes) {
+    return block != NULL && entry_expand(block, bytes) ? block : NULL;
+}
+
+HKM_PUBLIC size_t hkm_purge(void) {
+    if (CHECKED)
+        check_purge();
+    return decay_all(life_heap_if_any());
+}
 
 HKM_PUBLIC int hkm_malloc_trim(size_t pad) {
     if (pad > 0 && superslab_idle_dirty() <= pad)

@@ -33,12 +33,11 @@ HKM_PUBLIC int posix_memalign(void **out, size_t alignment, size_t bytes) {
 HKM_PUBLIC void *memalign(size_t alignment, size_t bytes) {
     return entry_memalign(alignment, bytes);
 }
-HKM_PUBLIC void *valloc(size_t bytes) { return alloc_aligned(os_page_bytes(), bytes); }
+HKM_PUBLIC void *valloc(size_t bytes) { return entry_aligned(os_page_bytes(), bytes); }
 HKM_PUBLIC void *pvalloc(size_t bytes) { return entry_pvalloc(bytes); }
 HKM_PUBLIC void free_sized(void *block, size_t bytes) { entry_free_sized(block, bytes); }
 HKM_PUBLIC void free_aligned_sized(void *block, size_t alignment, size_t bytes) {
-    (void)alignment;
-    entry_free_aligned_sized(block, bytes);
+    entry_free_aligned_sized(block, alignment, bytes);
 }
 HKM_PUBLIC size_t malloc_usable_size(void *block) { return entry_usable_size(block); }
 HKM_PUBLIC int malloc_trim(size_t pad) { return hkm_malloc_trim(pad); }

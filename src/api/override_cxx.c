@@ -26,7 +26,7 @@ static HKM_COLD void *new_throwing(size_t alignment, size_t bytes) {
             abort();
         }
         handler();
-        void *block = alloc_aligned(alignment, bytes);
+        void *block = entry_aligned(alignment, bytes);
         if (block != NULL)
             return block;
     }
@@ -56,11 +56,11 @@ HKM_INLINE void *plain_nothrow(size_t bytes, const void *tag) {
     return likely(block != NULL) ? block : new_nothrow(BLOCK_ALIGN, bytes, tag);
 }
 HKM_INLINE void *aligned(size_t bytes, size_t alignment) {
-    void *block = alloc_aligned(alignment, bytes);
+    void *block = entry_aligned(alignment, bytes);
     return likely(block != NULL) ? block : new_throwing(alignment, bytes);
 }
 HKM_INLINE void *aligned_nothrow(size_t bytes, size_t alignment, const void *tag) {
-    void *block = alloc_aligned(alignment, bytes);
+    void *block = entry_aligned(alignment, bytes);
     return likely(block != NULL) ? block : new_nothrow(alignment, bytes, tag);
 }
 
@@ -86,9 +86,8 @@ NEW(St11align_val_tRKSt9nothrow_t, (size_t bytes, size_t alignment, const void *
 DELETE(, (void *block), entry_free(block))
 DELETE(m, (void *block, size_t bytes), entry_free_sized(block, bytes))
 DELETE(RKSt9nothrow_t, (void *block, const void *tag), (void)tag; entry_free(block))
-DELETE(St11align_val_t, (void *block, size_t alignment), (void)alignment; entry_free(block))
-DELETE(mSt11align_val_t, (void *block, size_t bytes, size_t alignment), (void)alignment;
-       entry_free_aligned_sized(block, bytes))
+DELETE(St11align_val_t, (void *block, size_t alignment), entry_free_aligned(block, alignment))
+DELETE(mSt11align_val_t, (void *block, size_t bytes, size_t alignment),
+       entry_free_aligned_sized(block, alignment, bytes))
 DELETE(St11align_val_tRKSt9nothrow_t, (void *block, size_t alignment, const void *tag),
-       (void)alignment;
-       (void)tag; entry_free(block))
+       (void)tag; entry_free_aligned(block, alignment))

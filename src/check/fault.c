@@ -4,6 +4,17 @@
 #include "base/require.h"
 #include "core/report.h"
 
+static struct text note; /* the process ends: if two threads come, one of them is named */
+
+void fault_note(const char *what, const void *address, ptrdiff_t offset) {
+    note.used = 0;
+    text_add(&note, "\n  ");
+    text_add(&note, what);
+    text_pointer(&note, address);
+    text_add(&note, offset < 0 ? ", offset -" : ", offset ");
+    text_dec(&note, (uint64_t)(offset < 0 ? -offset : offset));
+}
+
 /* The lines behind the first one; `words` is what the code that found it says. */
 static _Noreturn void finish(const struct invariant_row *row, const char *words,
                              const void *about) {
@@ -20,6 +31,7 @@ static _Noreturn void finish(const struct invariant_row *row, const char *words,
         text_add(&line, ". ");
         text_add(&line, row->text);
     }
+    text_add(&line, note.chars);
     report_end(&line, words, about);
 }
 

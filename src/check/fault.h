@@ -12,6 +12,9 @@ _Noreturn HKM_COLD void fault_words(enum invariant invariant, const char *expect
 _Noreturn HKM_COLD void fault_numbers(enum invariant invariant, uint64_t expected, uint64_t found,
                                       const void *about);
 
+/* A line to go with the fault that follows: an address, and its offset in the block. */
+HKM_COLD void fault_note(const char *what, const void *address, ptrdiff_t offset);
+
 /* Two numbers or addresses that must be the same; `about` is the block or the record. */
 #define must_equal(number, expected, found, about)                   \
     do {                                                             \

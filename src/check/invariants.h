@@ -99,6 +99,8 @@
     X(S16, "history", 1, watch_slot, \
       "a slot's state changes through slot_change only: each transition starts where the " \
       "last one ended") \
+    X(S23, "history-state", 3, walk_records, \
+      "a slot's state is where its last transition ended") \
     X(S17, "list-links", 3, walk_bins, \
       "prev and next of a list of partial runs agree, and head and tail end it") \
     X(S18, "listed-owner", 3, walk_bins, "a run in a heap's list is owned by that heap") \
@@ -189,6 +191,37 @@
       "remote_packets")
 /* clang-format on */
 
+#define INVARIANTS_BLOCKS(X)                                                                     \
+    X(B1, "double-free", 1, check_free, "what is freed is live, and is freed once")              \
+    X(B2, "interior", 1, check_free, "what is freed, resized or asked about is a block's start") \
+    X(B3, "no-block", 1, check_free, "what is freed, resized or asked about was allocated")      \
+    X(B4, "foreign", 1, foreign_free,                                                            \
+      "an address outside the arena is freed only if glibc allocated it")                        \
+    X(B5, "size", 1, check_free, "free_sized is told the size that was asked for")               \
+    X(B6, "alignment", 1, check_free,                                                            \
+      "free_aligned_sized is told the alignment that was asked for")                             \
+    X(B7, "dead-block", 1, check_realloc, "what is resized or asked about is live")              \
+    X(B8, "redzone-after", 1, check_redzones,                                                    \
+      "nobody writes behind the bytes that were asked for")                                      \
+    X(B9, "redzone-before", 1, check_redzones, "nobody writes before a block's first byte")      \
+    X(B10, "write-after-free", 1, check_evict, "nobody writes to a block in the quarantine")     \
+    X(B11, "write-before-reuse", 1, born, "nobody writes to a block that is free")               \
+    X(B12, "handed-out", 1, born,                                                                \
+      "a block that core hands out is not live, nor in the quarantine")                          \
+    X(B13, "record-live", 3, walk_records,                                                       \
+      "a record is LIVE or QUARANTINED <=> core holds the block for live")                       \
+    X(B14, "quarantined", 1, quarantine_walk,                                                    \
+      "a block in the quarantine has a record that says so")                                     \
+    X(B15, "quarantine-bytes", 3, quarantine_walk,                                               \
+      "the quarantine's bytes are the sum over its blocks")                                      \
+    X(B16, "quarantine-count", 3, quarantine_walk,                                               \
+      "the quarantine's count is the number of its blocks")                                      \
+    X(B17, "record-size", 3, walk_records,                                                       \
+      "a live block's size asked for leaves room for its redzone")                               \
+    X(B18, "record-align", 3, walk_records, "a live block is aligned as was asked for")          \
+    X(B19, "record-stack", 3, walk_records, "a record names stacks that are kept")               \
+    X(B20, "record-state", 3, walk_records, "a record is in one of its states")
+
 #define INVARIANTS(X)       \
     INVARIANTS_ARENA(X)     \
     INVARIANTS_SUPERSLAB(X) \
@@ -196,7 +229,8 @@
     INVARIANTS_POOL(X)      \
     INVARIANTS_HEAP(X)      \
     INVARIANTS_LARGE(X)     \
-    INVARIANTS_COUNTERS(X)
+    INVARIANTS_COUNTERS(X)  \
+    INVARIANTS_BLOCKS(X)
 
 #define INVARIANT_ENUM(number, keyword, level, function, text) INV_##number,
 enum invariant { INVARIANTS(INVARIANT_ENUM) INVARIANT_COUNT };

@@ -1,6 +1,7 @@
 /* walk.c -- the walk's order: fixed parts, sets, heaps, slots, what hangs on them; see walk.h. */
 #include "check/walk.h"
 
+#include "check/quarantine.h"
 #include "core/life.h"
 #include "core/options.h"
 
@@ -248,6 +249,8 @@ static void walk_quiet(struct walk *w) {
     walk_pool(w);
     walk_cache(w);
     walk_counters(w);
+    if (HKM_CHECK_LEVEL >= 1)
+        quarantine_walk();
 }
 
 size_t walk_all(size_t *looked_at) {

@@ -45,6 +45,8 @@ size_t walk_all(size_t *looked_at);
 /* The record of a run of a class and its blocks. Its owner's lock is held, or the walk is quiet.
  * `w` may be NULL (level 2). */
 void walk_run(struct walk *w, uint32_t number, unsigned class);
+/* The records of a run's blocks, what lies between and in them; the debug build. */
+void walk_records(const struct walk *w, uint32_t number, unsigned class);
 /* A LARGE or CACHED run; the number of its slots. Quiet. */
 uint32_t walk_large(struct walk *w, uint32_t number);
 /* Heaps with all that they hold. */

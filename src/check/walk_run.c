@@ -4,6 +4,8 @@
 #include "core/large.h"
 #include "core/options.h"
 
+#define LEVEL_2_BLOCKS 64u
+
 static const char *state_name(unsigned state) {
     return state < SLOT_STATES ? slot_state_name[state] : "no-known-state";
 }
@@ -60,6 +62,8 @@ static unsigned count_bits(const struct slot *slot) {
 /* Each block is free, cached or live; `w` knows which are cached. */
 static void walk_blocks(struct walk *w, uint32_t number, unsigned class) {
     const struct slot *slot = slot_at(number);
+    if (w == NULL && slot->capacity > LEVEL_2_BLOCKS)
+        return; /* too many for every call */
     size_t bytes = sizeclass_bytes(class);
     char *block = slot->start;
     size_t live = 0;
@@ -122,6 +126,8 @@ void walk_run(struct walk *w, uint32_t number, unsigned class) {
     if (w == NULL)
         return;
     walk_live_map(number, class);
+    if (HKM_CHECK_LEVEL >= 1)
+        walk_records(w, number, class);
     if (!w->quiet)
         return;
     w->ownerless[class] += owner == 0;
@@ -178,5 +184,7 @@ uint32_t walk_large(struct walk *w, uint32_t number) {
         for (size_t i = 0; i < SLOT_BYTES >> granules[g]; i++)
             must_equal(A14, 0, live[i], arena_slot_start(number));
     }
+    if (HKM_CHECK_LEVEL >= 1)
+        walk_records(w, number, CLASS_LARGE_HEAD);
     return head->run_slots;
 }

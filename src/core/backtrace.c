@@ -101,3 +101,11 @@ void backtrace_print(void) {
         maps_each(buffer, sizeof buffer, name, &frames[i]);
     atomic_put(&busy, 0, release);
 }
+
+void backtrace_name(uintptr_t address) {
+    uint32_t idle = 0;
+    if (!atomic_cas(&busy, &idle, 1, acquire, relaxed))
+        return;
+    maps_each(buffer, sizeof buffer, name, &address);
+    atomic_put(&busy, 0, release);
+}

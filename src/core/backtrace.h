@@ -13,4 +13,7 @@
  * come meanwhile write nothing. */
 void backtrace_print(void);
 
+/* Writes one such line. Likewise. */
+void backtrace_name(uintptr_t address);
+
 #endif

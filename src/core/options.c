@@ -11,7 +11,7 @@
     .fast_cap = 1024, .fill_batch = 256, .drain_interval = 250, .purge_delay_ms = 1000, \
     .lru_superslabs = 1024, .big_cache_mib = 256, .prewarm = 0, .arena_mib = 1048576,   \
     .large_pages = LARGE_PAGES_OFF, .stats = STATS_OFF, .crash_report = 0, .acquire_trace = 0,   \
-    .check_every = 100000, .check_quiet = 0
+    .check_every = 100000, .check_quiet = 0, .quarantine_kib = 4096, .stack_depth = 16
 
 struct options options = {DEFAULTS_};
 static const struct options defaults = {DEFAULTS_};
@@ -32,7 +32,9 @@ static const struct options defaults = {DEFAULTS_};
     X(acquire_trace, 0, 1, "", "off|on", "debug build: a line for each slot acquired")         \
     X(check_every, 0, 1000000000, "calls", NULL,                                               \
       "debug build: calls between two walks of the whole heap; 0: none")                       \
-    X(check_quiet, 0, 1, "", "off|on", "no other thread allocates during a walk of the heap")
+    X(check_quiet, 0, 1, "", "off|on", "no other thread allocates during a walk of the heap")  \
+    X(quarantine_kib, 0, 1048576, "KiB", NULL, "debug build: freed blocks kept from reuse")    \
+    X(stack_depth, 0, 32, "frames", NULL, "debug build: return addresses kept of a stack")
 
 struct entry {
     const char *name;

@@ -27,6 +27,8 @@ struct options {
     uint64_t acquire_trace;
     uint64_t check_every;
     uint64_t check_quiet;
+    uint64_t quarantine_kib;
+    uint64_t stack_depth;
 };
 
 extern struct options options;

@@ -25,8 +25,7 @@ void report_end(struct text *line, const char *invariant, const void *about) {
 
 /* ---- the line that names an invariant ---- */
 
-/* The slot that an address is about: a block's, or a record's; UINT32_MAX when it is neither. */
-static uint32_t slot_about(const void *about) {
+uint32_t report_slot(const void *about) {
     const struct slot *slot = about;
     const char *head = about;
     const char *heads = (const char *)arena.superslabs;
@@ -67,7 +66,7 @@ void report_check_line(const char *invariant, const char *keyword, const char *e
     text_add(&line, expected);
     text_add(&line, " found ");
     text_add(&line, found);
-    uint32_t slot = slot_about(about);
+    uint32_t slot = report_slot(about);
     unsigned class = slot == UINT32_MAX ? 0 : arena_class_of_slot(slot);
     add_field(&line, " superslab=", slot != UINT32_MAX, slot / SUPERSLAB_SLOTS);
     add_field(&line, " slot=", slot != UINT32_MAX, slot % SUPERSLAB_SLOTS);
@@ -219,6 +218,21 @@ void report_foreign(const char *call, const void *pointer, const char *what) {
     add_kind(&line, call, pointer, false);
     text_add(&line, what);
     report_end(&line, NULL, pointer);
+}
+
+void report_alignment(const char *call, const void *block, size_t has, size_t claimed) {
+    struct text line = {0};
+    misuse_line("B6", "alignment", "the-alignment-asked-for", "another", block);
+    text_add(&line, "hakmem: alignment mismatch in ");
+    text_add(&line, call);
+    text_add(&line, " of ");
+    text_pointer(&line, block);
+    text_add(&line, ": a block aligned to ");
+    text_dec(&line, has);
+    text_add(&line, " freed as one aligned to ");
+    text_dec(&line, claimed);
+    report_place(&line, block);
+    report_end(&line, NULL, block);
 }
 
 void report_size(const char *call, const void *block, size_t has, size_t claimed) {

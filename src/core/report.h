@@ -16,6 +16,7 @@ _Noreturn void report_misuse(const char *call, const void *pointer);
 _Noreturn void report_foreign(const char *call, const void *pointer, const char *what);
 /* A block was freed with a size or an alignment that it does not have. */
 _Noreturn void report_size(const char *call, const void *block, size_t has, size_t claimed);
+_Noreturn void report_alignment(const char *call, const void *block, size_t has, size_t claimed);
 
 /* Like report_misuse, for the start of a block that core holds for live and the checked build knows
  * to be dead. */
@@ -31,6 +32,9 @@ void report_check_line(const char *invariant, const char *keyword, const char *e
 void report_place(struct text *line, const void *pointer);
 /* Writes the line, the details and a backtrace, and aborts. `invariant` may be NULL. */
 _Noreturn void report_end(struct text *line, const char *invariant, const void *about);
+
+/* The slot that an address is about: a block's, or a record's; UINT32_MAX when it is neither. */
+uint32_t report_slot(const void *about);
 
 /* Installs handlers that report SIGSEGV, SIGBUS and SIGABRT where the program has none, and then
  * let the signal have its effect. */

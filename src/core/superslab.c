@@ -5,6 +5,7 @@
 
 #include "base/require.h"
 #include "core/options.h"
+#include "core/watch.h"
 
 bitset_word superslab_avail[ARENA_SUPERSLABS_MAX / 64];
 bitset_word superslab_open[ARENA_SUPERSLABS_MAX / 64];
@@ -354,6 +355,8 @@ static size_t purge_warm(uint32_t from, uint32_t now_ms, uint32_t age_ms, uint32
                                           (size_t)(i - from) << SUPERSLAB_SHIFT) == 0;
     if (i - from >= MAPS_PURGE_MIN)
         arena_purge_maps((size_t)from * SUPERSLAB_SLOTS, (size_t)(i - from) * SUPERSLAB_SLOTS);
+    if (HKM_CHECK_LEVEL >= 1 && i > from)
+        watch_purge(from * SUPERSLAB_SLOTS, (size_t)(i - from) * SUPERSLAB_SLOTS);
     for (uint32_t k = from; k < i; k++) {
         struct superslab *ss = superslab_at(k);
         uint32_t dirty = atomic_get(&ss->dirty, relaxed);

@@ -14,6 +14,8 @@ struct hkm_stats;
 void watch_start(void);
 /* A slot's state was changed; enum slot_state. */
 void watch_slot(uint32_t number, unsigned from, unsigned to);
+/* Pages of slots that nobody holds went back to the OS. */
+void watch_purge(uint32_t first_slot, size_t count);
 /* The details of a report; `invariant` ("S1 ...") may be NULL. */
 void watch_report(const char *invariant, const void *about);
 /* Blocks that the program has freed and the quarantine holds are not live. */

@@ -1,0 +1,153 @@
+/* watch.c -- what core tells the checked build (core/watch.h), and the details of its reports. */
+#include "core/watch.h"
+
+#include "check/depot.h"
+#include "check/fault.h"
+#include "check/guard.h"
+#include "check/quarantine.h"
+#include "check/shadow.h"
+#include "core/report.h"
+#include "core/superslab.h"
+
+void watch_start(void) {
+    guard_start();
+    shadow_start();
+    if (arena.bytes < GIB(1)) /* a process with little address space: the records need it more */
+        return;
+    depot_start();
+    quarantine_start();
+}
+
+void watch_slot(uint32_t number, unsigned from, unsigned to) {
+    if (!shadow_is_on())
+        return;
+    shadow_move(number, from, to);
+    if (from == SLOT_UNUSED)
+        guard_open(arena_slot_start(number), slot_head(number)->run_slots * SLOT_BYTES);
+}
+
+void watch_purge(uint32_t first_slot, size_t count) {
+    if (shadow_is_on())
+        shadow_purge(first_slot, count);
+}
+
+void watch_stats(struct hkm_stats *stats) { quarantine_stats(stats); }
+
+/* ---- details of a report ---- */
+
+static void say(struct text *line) {
+    text_add(line, "\n");
+    os_write(2, line->chars, line->used);
+}
+
+static void print_stack(const char *what, uint32_t thread, uint32_t stack) {
+    struct text line = {0};
+    text_add(&line, what);
+    text_add(&line, " by thread ");
+    text_dec(&line, thread);
+    text_add(&line, " at");
+    say(&line);
+    depot_print(stack);
+}
+
+static void print_block(const char *what, const struct place *place) {
+    struct text line = {0};
+    const struct block *record = place->record;
+    unsigned state = shadow_state(place);
+    text_add(&line, what);
+    text_pointer(&line, place->start);
+    text_add(&line, ": ");
+    text_add(&line, state < BLOCK_STATES ? block_state_name[state] : "in no known state");
+    if (state != BLOCK_NEVER) {
+        text_add(&line, ", ");
+        text_dec(&line, atomic_get(&record->requested, relaxed));
+        text_add(&line, " bytes asked for, allocated as number ");
+        text_dec(&line, record->sequence);
+    }
+    say(&line);
+    if (state == BLOCK_NEVER)
+        return;
+    print_stack("  allocated", record->alloc_thread, record->alloc_stack);
+    if (state != BLOCK_LIVE)
+        print_stack("  freed", record->free_thread, record->free_stack);
+}
+
+static void print_moves(uint32_t slot) {
+    const struct slot_shadow *shadow = shadow_of_slot(slot);
+    uint32_t moves = shadow == NULL ? 0 : atomic_get(&shadow->moves, acquire);
+    if (moves == 0)
+        return;
+    struct text head = {0};
+    text_add(&head, "  transitions of SuperSlab ");
+    text_dec(&head, slot / SUPERSLAB_SLOTS);
+    text_add(&head, ", slot ");
+    text_dec(&head, slot % SUPERSLAB_SLOTS);
+    text_add(&head, " (the last of ");
+    text_dec(&head, moves);
+    text_add(&head, ", the newest first):");
+    say(&head);
+    for (uint32_t i = 1; i <= SHADOW_MOVES && i <= moves; i++) {
+        const struct slot_move *move = &shadow->last[(moves - i) % SHADOW_MOVES];
+        struct text line = {0};
+        text_add(&line, "    ");
+        text_add(&line, slot_state_name[move->from % SLOT_STATES]);
+        text_add(&line, " -> ");
+        text_add(&line, slot_state_name[move->to % SLOT_STATES]);
+        text_add(&line, " by thread ");
+        text_dec(&line, move->thread);
+        text_add(&line, " as number ");
+        text_dec(&line, move->sequence);
+        text_add(&line, " at ");
+        text_dec(&line, move->ms);
+        text_add(&line, " ms");
+        say(&line);
+    }
+}
+
+/* A pointer into a run that is gone: what its slot's record still says of it. */
+static bool find_gone(const void *pointer, struct place *place) {
+    uint32_t slot = arena_slot_of(pointer);
+    for (uint32_t run = 1; run <= SUPERSLAB_SLOTS; run *= 2) {
+        uint32_t first = slot & ~(run - 1);
+        const struct slot *record = slot_at(first);
+        unsigned class = record->class;
+        const struct slot_shadow *shadow = shadow_of_slot(first);
+        if (class <= 1 || class >= CLASS_COUNT || sizeclass_table[class].run_slots != run ||
+            shadow == NULL || atomic_get(&shadow->moves, relaxed) == 0)
+            continue;
+        size_t offset = (size_t)((const char *)pointer - record->start);
+        unsigned index = sizeclass_index(class, offset);
+        if ((const char *)pointer < record->start || index >= record->capacity)
+            continue;
+        size_t bytes = sizeclass_bytes(class);
+        struct place first_block = {shadow_record(first, 0), record->start, bytes, first, class, 0};
+        *place = shadow_neighbour(&first_block, index);
+        return place->record != NULL;
+    }
+    return false;
+}
+
+void watch_report(const char *invariant, const void *about) {
+    (void)invariant;
+    if (!shadow_is_on())
+        return;
+    uint32_t slot = report_slot(about);
+    if (slot == UINT32_MAX || slot / SUPERSLAB_SLOTS >= superslab_top())
+        return;
+    if (arena_contains(about)) {
+        struct place place;
+        if (shadow_find(about, &place)) {
+            slot = place.slot;
+            if (place.record != NULL)
+                print_block("  block ", &place);
+            if (place.record != NULL && place.class < CLASS_COUNT && place.index > 0) {
+                struct place before = shadow_neighbour(&place, place.index - 1);
+                print_block("  the block before it ", &before);
+            }
+        } else if (arena_class_of_slot(slot) == 0 && find_gone(about, &place)) {
+            slot = place.slot;
+            print_block("  a block of a run that is gone, ", &place);
+        }
+    }
+    print_moves(slot);
+}
