@@ -1,6 +1,6 @@
 /* entry.h -- the entry points' common bodies, inlined into both sets of names (hkm.c, override.c).
- * Purpose     a fast path that either ends in a magazine or falls into one cold call. In the checked
- *             build src/check takes each call instead, and core lies behind it.
+ * Purpose     a fast path that either ends in a magazine or falls into one cold call. In the
+ *             checked build src/check takes each call instead, and core lies behind it.
  */
 #ifndef HKM_API_ENTRY_H
 #define HKM_API_ENTRY_H
@@ -12,7 +12,8 @@
 #include "core/front.h"
 #include "hakmem/hakmem.h"
 
-/* Whether src/check takes the calls; the frame of the exported function that this is inlined into. */
+/* Whether src/check takes the calls; the frame of the exported function that this is inlined
+ * into. */
 #define CHECKED (HKM_CHECK_LEVEL >= 1)
 #define ENTRY_FRAME __builtin_frame_address(0)
 

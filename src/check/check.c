@@ -40,8 +40,8 @@ static void sub_overhead(const struct place *place, size_t requested) {
 /* ---- around each call ---- */
 
 /* Level 3 every `check_every` calls of a thread. From AMORTIZE_FROM on that is a least: a walk also
- * waits for a quarter as many calls as the last one looked at blocks, so that a program with a large
- * heap stays usable. */
+ * waits for a quarter as many calls as the last one looked at blocks, so that a program with a
+ * large heap stays usable. */
 static void count_call(void) {
     if (++calls % TICK_CALLS == 0)
         decay_tick(life_heap_if_any());
@@ -121,7 +121,8 @@ static void guard_before(const struct place *place) {
             guard_fill_end(place->start - REDZONE_BYTES, REDZONE_BYTES);
         return;
     }
-    /* A predecessor that was never allocated, or is being so now: then the same bytes are written. */
+    /* A predecessor that was never allocated, or is being so now: then the same bytes are
+     * written. */
     struct place before = shadow_neighbour(place, place->index - 1);
     uint32_t raw = atomic_get(&before.record->word, relaxed);
     uint32_t word = shadow_word(&before);

@@ -5,16 +5,17 @@
  *             where memory for it is out, blocks have no record (NULL) and are checked by core
  *             alone.
  *
- *     A block's record is at  blocks + number of the run's first slot * SHADOW_SLOT_RECORDS + index.
- *     No block of the checked build is smaller than 32 bytes (it has a redzone), so that a slot's
- *     records suffice. A large block's stands with its first slot's transitions: it is one page less.
+ *     A block's record is at  blocks + number of the run's first slot * SHADOW_SLOT_RECORDS +
+ *     index. No block of the checked build is smaller than 32 bytes (it has a redzone), so that
+ *     a slot's records suffice. A large block's stands with its first slot's transitions: it is
+ *     one page less.
  *
  *     NEVER --born--> LIVE --free--> QUARANTINED --evicted--> FREE --born--> LIVE
  *                       |                                      ^
  *                       +----- resized away, or too large -----+
  *
- *     CHANGING stands between, while redzone and poison are being written: then a walk does not look
- *     at them, nor does a child that was forked in the midst of it.
+ *     CHANGING stands between, while redzone and poison are being written: then a walk does not
+ *     look at them, nor does a child that was forked in the midst of it.
  *
  *     A record counts only while its generation is the slot's, which each carving raises: else the
  *     block was NEVER allocated from this run.
