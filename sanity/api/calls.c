@@ -12,8 +12,7 @@ static void expect_block(const char *call, void *block, size_t bytes, size_t ali
            block, alignment);
     EXPECT(usable >= bytes, "%s of %zu: usable size %zu", call, bytes, usable);
     memset(block, 0xa5, usable < 70000 ? usable : 70000);
-    if (usable > 0)
-        ((char *)block)[usable - 1] = 1;
+    ((char *)block)[usable - 1] = 1;
     hkm_free(block);
 }
 

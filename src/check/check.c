@@ -215,7 +215,8 @@ void *check_aligned(size_t alignment, size_t bytes, const void *frame) {
         end(NULL);
         return block;
     }
-    size_t want = bytes + REDZONE_BYTES + (bytes == 0); /* no block is smaller than 32 bytes */
+    bytes += bytes == 0;
+    size_t want = bytes + REDZONE_BYTES;
     void *block = alloc_aligned(alignment, want);
     if (unlikely(block == NULL) && another_try(saved))
         block = alloc_aligned(alignment, want);
@@ -298,7 +299,7 @@ void check_evict(void *block, size_t *bytes, bool *large) {
 static void must_fit(const char *call, const struct place *place, size_t alignment,
                      const size_t *bytes) {
     size_t has = atomic_get(&place->record->requested, relaxed);
-    if (bytes != NULL && *bytes != has)
+    if (bytes != NULL && *bytes != has && (*bytes > 0 || has > 1))
         report_size(call, place->start, has, *bytes);
     uint32_t word = shadow_word(place);
     size_t aligned = (size_t)1 << ((word & WORD_ALIGN) >> WORD_ALIGN_SHIFT);
@@ -469,7 +470,9 @@ bool check_owns(const void *pointer) {
     return shadow_state(&place) == BLOCK_LIVE && (offset < bytes || offset == 0);
 }
 
-size_t check_good_size(size_t bytes) { return alloc_good_size(bytes) != 0 ? bytes : 0; }
+size_t check_good_size(size_t bytes) {
+    return alloc_good_size(bytes) != 0 ? bytes + (bytes == 0) : 0;
+}
 
 void check_purge(void) { quarantine_flush(); }
 

@@ -7,6 +7,8 @@
  *
  *     `frame` is the frame address of the exported function, where the block's stack begins.
  *
+ *     A block of 0 bytes is one of 1 byte.
+ *
  * Found at the call: double frees, frees of anything but a live block's start, sizes and alignments
  *             other than those asked for, calls with a dead block, bytes written right behind or
  *             right before the block. Found later, when the block leaves the quarantine, is handed

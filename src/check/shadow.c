@@ -16,6 +16,7 @@ const char *const block_state_name[BLOCK_STATES] = {
 static struct block *blocks;
 static struct slot_shadow *slots;
 static uint32_t slots_covered; /* slots that have a shadow */
+static bool all_committed;     /* at once, since the system counts only what is touched */
 static ATOMIC(uint64_t) chunks[ARENA_BYTES_MAX / SLOT_BYTES / META_CHUNK_SLOTS / 64];
 static ATOMIC(uint32_t) sequence;
 static ATOMIC(uint32_t) threads;
@@ -32,6 +33,7 @@ void shadow_start(void) {
             blocks = (struct block *)(void *)start;
             slots = (struct slot_shadow *)(void *)(start + count * SLOT_SHADOW_BYTES);
             slots_covered = count;
+            all_committed = os_commit(start, round_up(bytes, SLOT_BYTES)) == 0;
             break;
         }
     }
@@ -57,8 +59,8 @@ static int commit(char *from, char *to) {
 
 /* Whether a slot's shadow can be used; makes it so if need be. */
 static bool cover(uint32_t slot) {
-    if (slot >= slots_covered)
-        return false;
+    if (slot >= slots_covered || all_committed)
+        return slot < slots_covered;
     uint32_t chunk = slot / META_CHUNK_SLOTS;
     if ((atomic_get(&chunks[chunk >> 6], acquire) & bitset_bit(chunk)) != 0)
         return true;
@@ -77,7 +79,7 @@ void shadow_purge(uint32_t first, size_t count) {
     size_t end = first + count < slots_covered ? first + count : slots_covered;
     for (size_t chunk = first / META_CHUNK_SLOTS; first < end; chunk++) {
         size_t stop = (chunk + 1) * META_CHUNK_SLOTS < end ? (chunk + 1) * META_CHUNK_SLOTS : end;
-        if ((atomic_get(&chunks[chunk >> 6], acquire) & bitset_bit(chunk)) != 0)
+        if (all_committed || (atomic_get(&chunks[chunk >> 6], acquire) & bitset_bit(chunk)) != 0)
             (void)os_purge(blocks + (size_t)first * SHADOW_SLOT_RECORDS,
                            (stop - first) * SLOT_SHADOW_BYTES);
         first = (uint32_t)stop;
@@ -85,6 +87,8 @@ void shadow_purge(uint32_t first, size_t count) {
 }
 
 static bool is_covered(uint32_t slot) {
+    if (all_committed)
+        return slot < slots_covered;
     uint32_t chunk = slot / META_CHUNK_SLOTS;
     return slot < slots_covered &&
            (atomic_get(&chunks[chunk >> 6], acquire) & bitset_bit(chunk)) != 0;

@@ -1,7 +1,8 @@
 /* shadow.h -- what the checked build keeps beside the data: a record for each block, and the last
  * transitions of each slot.
  * Purpose     lies in a mapping of its own, so that arena and blocks are laid out as in the release
- *             build. Committed for 64 MiB of slots at a time, when the first of them is carved;
+ *             build. Committed at once if the system agrees (only what is touched costs memory),
+ *             else for 64 MiB of slots at a time, when the first of them is carved;
  *             where memory for it is out, blocks have no record (NULL) and are checked by core
  *             alone.
  *
