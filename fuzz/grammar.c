@@ -281,20 +281,12 @@ static const struct {
     [OP_START] = {0, 0},
 };
 
-void grammar_make_mix(uint64_t *state, struct mix *mix) {
-    memset(mix, 0, sizeof *mix);
+/* Everything somewhat. */
+static void mix_of_all(uint64_t *state, struct mix *mix) {
     for (unsigned i = 0; i < OPS; i++) {
         if (grammar_below(state, 16) < HABITS[i].in_16)
             mix->weight[i] = HABITS[i].weight * (1 + grammar_below(state, 16)) / 4;
-        mix->total += mix->weight[i];
     }
-    if (mix->total == 0 || mix->weight[OP_MALLOC] + mix->weight[OP_CALLOC] == 0) {
-        mix->weight[OP_MALLOC] += 60;
-        mix->total += 60;
-    }
-    static const unsigned WINDOWS[8] = {4, 16, 32, 64, 128, 512, 2048, FUZZ_SLOTS};
-    mix->slots = WINDOWS[grammar_below(state, 8)];
-    mix->threads = grammar_below(state, 2) == 0 ? 1 : 2 + grammar_below(state, FUZZ_THREADS - 1);
     for (unsigned i = 0; i < 4; i++) {
         mix->kinds[i] = some_kind(state);
         mix->details[i] = some_detail(state);
@@ -302,6 +294,61 @@ void grammar_make_mix(uint64_t *state, struct mix *mix) {
     mix->bias = grammar_below(state, 16);
     static const unsigned REPEAT_MAX[4] = {6, 10, 13, 16};
     mix->repeat_max = REPEAT_MAX[grammar_below(state, 4)];
+}
+
+/* Large blocks that come, grow, move and go; calls that fail; calloc sees what was left behind. */
+static void mix_of_large(uint64_t *state, struct mix *mix) {
+    static const struct {
+        uint8_t op, weight;
+    } OFTEN[] = {{OP_MALLOC, 20},       {OP_CALLOC, 25}, {OP_REALLOC, 40}, {OP_EXPAND, 10},
+                 {OP_FREE, 35},         {OP_PURGE, 3},   {OP_CLOCK, 4},    {OP_FAULT, 10},
+                 {OP_ALIGNED_ALLOC, 4}, {OP_OPTION, 2},  {OP_VERIFY, 1},   {OP_TRIM, 1}};
+    static const uint8_t KINDS[8] = {SIZE_SLOTS, SIZE_SLOTS,  SIZE_PAGES, SIZE_SUPERSLABS,
+                                     SIZE_SLOTS, SIZE_DOUBLE, SIZE_CLASS, SIZE_FRACTION};
+    for (unsigned i = 0; i < sizeof OFTEN / sizeof OFTEN[0]; i++)
+        mix->weight[OFTEN[i].op] = OFTEN[i].weight * (1 + grammar_below(state, 8));
+    for (unsigned i = 0; i < 4; i++) {
+        mix->kinds[i] = KINDS[grammar_below(state, 8)];
+        mix->details[i] =
+            mix->kinds[i] == SIZE_CLASS ? 80 + grammar_below(state, 16) : grammar_below(state, 40);
+    }
+    mix->bias = 12 + grammar_below(state, 4);
+    mix->repeat_max = 9;
+}
+
+/* One class in quantities: whole runs fill and empty. */
+static void mix_of_one_class(uint64_t *state, struct mix *mix) {
+    static const uint8_t OFTEN[] = {OP_MALLOC, OP_FREE,  OP_FREE,         OP_PURGE,      OP_CLOCK,
+                                    OP_OPTION, OP_FAULT, OP_THREAD_START, OP_THREAD_END, OP_STATS};
+    for (unsigned i = 0; i < sizeof OFTEN; i++)
+        mix->weight[OFTEN[i]] += i < 3 ? 20 + grammar_below(state, 20) : grammar_below(state, 6);
+    unsigned detail = grammar_below(state, grammar_below(state, 2) == 0 ? 8 : CLASSES);
+    for (unsigned i = 0; i < 4; i++) {
+        mix->kinds[i] = SIZE_CLASS;
+        mix->details[i] = detail;
+    }
+    mix->bias = 16;
+    mix->repeat_max = 16;
+}
+
+void grammar_make_mix(uint64_t *state, struct mix *mix) {
+    static const unsigned WINDOWS[8] = {4, 16, 32, 64, 128, 512, 2048, FUZZ_SLOTS};
+    memset(mix, 0, sizeof *mix);
+    unsigned kind = grammar_below(state, 8);
+    mix->slots = WINDOWS[grammar_below(state, 8)];
+    mix->threads = grammar_below(state, 2) == 0 ? 1 : 2 + grammar_below(state, FUZZ_THREADS - 1);
+    if (kind == 0)
+        mix_of_one_class(state, mix);
+    else if (kind <= 2)
+        mix_of_large(state, mix);
+    else
+        mix_of_all(state, mix);
+    if (kind == 0)
+        mix->slots = FUZZ_SLOTS;
+    if (mix->weight[OP_MALLOC] + mix->weight[OP_CALLOC] == 0)
+        mix->weight[OP_MALLOC] = 60;
+    for (unsigned i = 0; i < OPS; i++)
+        mix->total += mix->weight[i];
 }
 
 void grammar_make_mixed(uint64_t *state, const struct mix *mix, uint8_t *bytes) {

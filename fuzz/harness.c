@@ -16,7 +16,7 @@
 #include "oracle.h"
 
 #define RUN_BLOCKS 8000u                /* blocks allocated, resized and freed in a run */
-#define RUN_TOUCHED ((uint64_t)8 << 20) /* bytes of contents written and read */
+#define RUN_TOUCHED ((uint64_t)24 << 20) /* bytes of contents written and read */
 #define RUN_FORKS 1u
 #define LIVE_MAX ((uint64_t)192 << 20)
 #define STACK_BYTES ((size_t)512 << 10)

@@ -533,4 +533,11 @@ void oracle_end_run(void) {
     void *start = hkm_malloc(100000); /* there is memory again */
     expect(start != NULL && oracle_faults == faults, "nothing is live, yet no 100,000 bytes");
     hkm_free(start);
+    /* and address space side by side, which a small arena has little of */
+    size_t side_by_side =
+        oracle_reserved < (uint64_t)64 << 20 ? oracle_reserved / 2 : (size_t)32 << 20;
+    start = hkm_malloc(side_by_side);
+    expect(start != NULL, "nothing is live, yet no %zu bytes", side_by_side);
+    hkm_free(start);
+    (void)hkm_purge();
 }

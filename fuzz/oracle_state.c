@@ -79,12 +79,13 @@ void oracle_fault(const struct record *r) {
     static const int ERRORS[8] = {ENOMEM, EAGAIN, EINVAL, EACCES, EPERM, EFAULT, ENOSYS, EBUSY};
     static const char *const SITES[8] = {NULL,      "os_commit", "os_purge", "os_renew",
                                          "os_move", "os_huge",   NULL,       "os_commit"};
+    static const uint8_t WAITS[16] = {0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 8, 13, 30};
     unsigned detail = r->detail;
     fault.armed = (r->flags & FLAG_OFF) == 0;
     fault.site = SITES[detail % 8];
     fault.call = detail % 8 == 6 ? (int)(detail / 8 % OS_CALLS) : -1;
     fault.error = ERRORS[detail / 64 % 8];
-    fault.wait = detail / 512 % 16;
+    fault.wait = WAITS[detail / 512 % 16];
     fault.every = (r->flags & FLAG_EACH) != 0 ? 1 : (r->flags & FLAG_THIRD) != 0 ? 3 : 0;
     atomic_put(&os_test.fail, fail, release);
 }

@@ -25,7 +25,7 @@
 #include "harness.h"
 #include "player.h"
 
-#define RUNS 64u
+#define RUNS 24u
 #define RECORDS_MAX 1500u
 #define BATCH_SECONDS 120u
 #define SHRINK_SECONDS 60u
