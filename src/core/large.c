@@ -133,10 +133,10 @@ static void cache_put(uint32_t slot) {
             if (atomic_get(&cache[i].run, relaxed) != 0)
                 continue;
             atomic_put(&cache[i].since_ms, now, relaxed);
-            if (atomic_cas(&cache[i].run, &empty, run, release, relaxed)) {
-                atomic_add(&cached_bytes, bytes, relaxed);
+            atomic_add(&cached_bytes, bytes, relaxed); /* before it can be taken out again */
+            if (atomic_cas(&cache[i].run, &empty, run, release, relaxed))
                 return;
-            }
+            atomic_sub(&cached_bytes, bytes, relaxed);
         }
         cache_evict_oldest(now);
     }

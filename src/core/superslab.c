@@ -18,6 +18,7 @@ static bitset_word committed[ARENA_SUPERSLABS_MAX / 64];
 
 static ATOMIC(uint32_t) known = 1; /* the bits of `avail` are set as far as this: a small program
                                       does not touch the whole set */
+static ATOMIC(uint32_t) given = 1; /* so many of them have been set; behind `known` for moments */
 static ATOMIC(uint32_t) top = 1;
 static ATOMIC(uint32_t) first_avail = 1; /* hint: nothing below it is available */
 static ATOMIC(uint32_t) warm_count;
@@ -149,17 +150,27 @@ static uint32_t claim_avail(size_t from, size_t count, size_t alignment) {
     return 0;
 }
 
+/* For what others have counted in `known` to be given. Not for ever: a forked child may not have
+ * the thread that was about to. */
+static HKM_COLD void wait_for_given(uint32_t end) {
+    for (unsigned attempt = 0; attempt < 160 && atomic_get(&given, acquire) < end; attempt++)
+        os_backoff(attempt);
+}
+
 /* Makes more of the range available, enough for `count` SuperSlabs; false at its end. */
 static bool learn(size_t count) {
     uint32_t from = atomic_get(&known, relaxed);
     uint32_t end;
     do {
-        if (from >= arena.superslab_count)
+        if (from >= arena.superslab_count) {
+            wait_for_given(from);
             return false;
+        }
         size_t more = round_up(count, KNOWN_STEP);
         end = more < arena.superslab_count - from ? from + (uint32_t)more : arena.superslab_count;
     } while (!atomic_cas_weak(&known, &from, end, relaxed, relaxed));
     bitset_give_run(superslab_avail, from, end - from);
+    atomic_add(&given, end - from, release); /* pairs with wait_for_given */
     return true;
 }
 
