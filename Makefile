@@ -206,6 +206,8 @@ endef
 define test_template
 $(OUT)/$(1)/test/unit/%: sanity/unit/%.c $(call hkm_of,$(1))
 	$$(call compile_test,$(call cc_of,$(1)) $(filter-out -fPIC,$(call flags_of,$(1))) $(TEST_CFLAGS),$(call hkm_of,$(1)) -lcriterion -ldl -lm)
+$(OUT)/$(1)/test/negative/%: sanity/negative/%.c sanity/negative/negative.inc $(call hkm_of,$(1))
+	$$(call compile_test,$(call cc_of,$(1)) $(filter-out -fPIC,$(call flags_of,$(1))) $(TEST_CFLAGS),$(call hkm_of,$(1)) -ldl -lm)
 $(OUT)/$(1)/test/api/%: sanity/api/%.c $(call hkm_of,$(1))
 	$$(call compile_test,$(call cc_of,$(1)) $(filter-out -fPIC,$(call flags_of,$(1))) $(TEST_CFLAGS),$(call hkm_of,$(1)) -ldl -lm)
 -include $(wildcard $(OUT)/$(1)/test/*/*.d)

@@ -82,9 +82,9 @@ static bool touched(const struct heap *heap) {
 static void end(const struct place *place) {
     struct heap *mine = heap_mine;
     if (depth == 1 && touched(mine) && place != NULL && place->class < CLASS_COUNT &&
-        atomic_get(&slot_at(place->slot)->owner, relaxed) == mine && heap_enter_own(mine)) {
+        atomic_get(&slot_at(place->slot)->owner, relaxed) == mine->id && heap_enter_own(mine)) {
         if (arena_class_of_slot(place->slot) == place->class &&
-            atomic_get(&slot_at(place->slot)->owner, relaxed) == mine)
+            atomic_get(&slot_at(place->slot)->owner, relaxed) == mine->id)
             walk_run(NULL, place->slot, place->class);
         heap_leave_own(mine);
     }

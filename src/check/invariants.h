@@ -99,7 +99,7 @@
     X(S16, "history", 1, watch_slot, \
       "a slot's state changes through slot_change only: each transition starts where the " \
       "last one ended") \
-    X(S23, "history-state", 3, walk_records, \
+    X(S24, "history-state", 3, walk_records, \
       "a slot's state is where its last transition ended") \
     X(S17, "list-links", 3, walk_bins, \
       "prev and next of a list of partial runs agree, and head and tail end it") \

@@ -106,3 +106,7 @@ void quarantine_walk(void) {
     must_equal(B15, bytes, quarantine_bytes(), held_bytes);
     must_equal(B16, blocks, quarantine_blocks(), held_blocks);
 }
+
+struct quarantine_innards quarantine_innards(void) {
+    return (struct quarantine_innards){&held_bytes[0], &held_blocks[0]};
+}

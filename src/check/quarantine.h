@@ -6,6 +6,7 @@
 #ifndef HKM_CHECK_QUARANTINE_H
 #define HKM_CHECK_QUARANTINE_H
 
+#include "base/atomic.h"
 #include "base/config.h"
 
 struct hkm_stats;
@@ -22,5 +23,11 @@ size_t quarantine_blocks(void);
 void quarantine_stats(struct hkm_stats *stats);
 /* Each block in it is in state QUARANTINED; quiet only. */
 void quarantine_walk(void);
+
+/* The counters of small blocks, for the negative tests alone. */
+struct quarantine_innards {
+    ATOMIC(size_t) * bytes, *blocks;
+};
+struct quarantine_innards quarantine_innards(void);
 
 #endif

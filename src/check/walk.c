@@ -51,7 +51,7 @@ static void walk_class(unsigned class) {
 }
 
 static void walk_classes(void) {
-    for (unsigned class = 1; class < CLASS_COUNT; class++)
+    for (unsigned class = 1; class < CLASS_COUNT; class ++)
         walk_class(class);
     for (size_t i = 0; i <= FAST_BYTES_MAX / 16; i++)
         must_equal(C5, sizeclass_of(i * 16), sizeclass_fast[i] >> MAGAZINE_SHIFT,

@@ -95,7 +95,7 @@ void walk_records(const struct walk *w, uint32_t number, unsigned class) {
     uint32_t moves = atomic_get(&shadow->moves, acquire);
     if (w->quiet && moves > 0) {
         unsigned last = shadow->last[(moves - 1) % SHADOW_MOVES].to;
-        must_hold(S23, last == slot_state(number),
+        must_hold(S24, last == slot_state(number),
                   last < SLOT_STATES ? slot_state_name[last] : "no-known-state",
                   slot_state_name[slot_state(number)], arena_slot_start(number));
     }

@@ -55,8 +55,9 @@ static void walk_packet_place(const struct packet *packet) {
 static void walk_away(struct walk *w, const struct heap *heap, unsigned class, bool still) {
     const struct away *away = &heap->away[class];
     uint32_t count = atomic_get(&away->count, relaxed);
-    must_hold(H20, count <= PACKET_BLOCKS && away->room <= PACKET_BLOCKS &&
-                       (away->packet != NULL || (count == 0 && away->room == 0)),
+    must_hold(H20,
+              count <= PACKET_BLOCKS && away->room <= PACKET_BLOCKS &&
+                  (away->packet != NULL || (count == 0 && away->room == 0)),
               "a packet for what is gathered", "none, or too much", away);
     if (away->packet != NULL)
         walk_packet_place(away->packet);
@@ -71,9 +72,14 @@ static size_t walk_packets(struct walk *w, unsigned class, const struct packet *
     struct arena_innards in = arena_innards();
     size_t used = atomic_get(in.metadata_used, relaxed);
     size_t blocks = 0;
-    for (size_t steps = 0; packet != NULL; steps++, packet = atomic_get(&packet->next, relaxed)) {
-        walk_packet_place(packet);
-        must_hold(H19, steps <= used / sizeof *packet, "an end", "a ring", packet);
+    size_t steps = 0;
+    for (const struct packet *p = packet; p != NULL; p = atomic_get(&p->next, relaxed)) {
+        uintptr_t at = (uintptr_t)p - (uintptr_t)arena.metadata;
+        must_hold(H18, at < used && used - at >= sizeof *p && at % 64 == 0, "in the metadata",
+                  "elsewhere", p);
+        must_hold(H19, steps++ <= used / sizeof *p, "an end", "a ring", p);
+    }
+    for (; packet != NULL; packet = atomic_get(&packet->next, relaxed)) {
         must_equal(H16, class, packet->class, packet);
         must_hold(H17, packet->count > 0 && packet->count <= PACKET_BLOCKS, "1 to 62 blocks",
                   "another count", packet);
@@ -140,7 +146,7 @@ static void walk_no_magazine(const struct heap *heap, unsigned class) {
 
 static void walk_empty_heap(struct heap *heap) {
     must_hold(H15, heap->arena_bytes == 0, "zeros", "something else", heap);
-    for (unsigned class = 0; class < CLASS_MAP_VALUES; class++)
+    for (unsigned class = 0; class < CLASS_MAP_VALUES; class ++)
         walk_no_magazine(heap, class);
 }
 
@@ -148,7 +154,7 @@ static void walk_empty_heap(struct heap *heap) {
  * be cut. Under the heap's own thread only. */
 static void walk_arrays(const struct heap *heap) {
     void **end = NULL;
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         const struct magazine *m = &heap->magazines[class];
         if (m->base + m->room > end)
             end = m->base + m->room;
@@ -173,7 +179,7 @@ static void walk_heap(struct walk *w, struct heap *heap, bool mine) {
     walk_no_magazine(heap, CLASS_LARGE_HEAD);
     walk_no_magazine(heap, CLASS_LARGE_TAIL);
     size_t waiting = 0;
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         walk_magazine(w, heap, class, mine || w->quiet);
         walk_away(w, heap, class, mine || w->quiet);
         walk_bins(w, heap, class);
@@ -203,7 +209,6 @@ static void walk_identity(uint32_t number, struct heap *heap) {
               "a state that fits the owner", "another", heap);
     must_equal(H14, state == HEAP_ORPHAN, orphan, heap);
 }
-
 
 void walk_heaps(struct walk *w) {
     walk_empty_heap(&heap_none);

@@ -25,7 +25,7 @@ static void walk_stack(struct walk *w, unsigned class) {
 }
 
 void walk_pool(struct walk *w) {
-    for (unsigned class = 1; class < CLASS_COUNT; class++)
+    for (unsigned class = 1; class < CLASS_COUNT; class ++)
         walk_stack(w, class);
 }
 
