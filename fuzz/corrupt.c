@@ -31,7 +31,13 @@
 
 /* ---- the workload and its oracle ---- */
 
-enum { LIVE_MAX = 6000, HANG_SECONDS = 20, EXIT_OVERLAP = 10, EXIT_DAMAGED = 11, EXIT_REFUSED = 12 };
+enum {
+    LIVE_MAX = 6000,
+    HANG_SECONDS = 20,
+    EXIT_OVERLAP = 10,
+    EXIT_DAMAGED = 11,
+    EXIT_REFUSED = 12
+};
 
 static struct live {
     unsigned char *at;
@@ -303,7 +309,7 @@ static void add_run(uint32_t number) {
 
 static void add_heap(struct heap *heap) {
     bool orphan = atomic_get(&heap->state, relaxed) == HEAP_ORPHAN;
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         struct magazine *m = &heap->magazines[class];
         size_t held = (size_t)(atomic_get(&m->top, relaxed) - m->base);
         if (held > 0)
@@ -397,13 +403,14 @@ static void add_fields(void) {
         add_superslab(i);
         for (uint32_t number = i * SUPERSLAB_SLOTS; number < (i + 1) * SUPERSLAB_SLOTS; number++) {
             unsigned class = arena_class_of_slot(number);
-            bool unused = (atomic_get(&superslab_at(i)->unused, relaxed) >>
-                           (number % SUPERSLAB_SLOTS) & 1) != 0;
+            bool unused =
+                (atomic_get(&superslab_at(i)->unused, relaxed) >> (number % SUPERSLAB_SLOTS) & 1) !=
+                0;
             add(unused ? "class map, UNUSED slots" : "class map", NULL, arena_class_entry(number),
                 sizeof(class_entry));
-            bool head = class == CLASS_LARGE_HEAD ||
-                        (class != 0 && class < CLASS_COUNT &&
-                         number % sizeclass_table[class].run_slots == 0);
+            bool head =
+                class == CLASS_LARGE_HEAD || (class != 0 && class < CLASS_COUNT &&
+                                              number % sizeclass_table[class].run_slots == 0);
             if (head)
                 add_head(number);
             if (head && class < CLASS_COUNT)
@@ -437,9 +444,7 @@ static void flip(unsigned field, size_t bit) {
 /* ---- the run ---- */
 
 enum outcome { REPORTED, CRASHED, HUNG, SILENT, OVERLAP, DAMAGED, OUTCOMES };
-static struct tally {
-    unsigned count[FIELDS_MAX][OUTCOMES];
-} *tallies; /* one a worker, shared */
+static struct tally { unsigned count[FIELDS_MAX][OUTCOMES]; } * tallies; /* one a worker, shared */
 static const bool checked = HKM_CHECK_LEVEL > 0;
 static bool talkative;
 static sigset_t child_ends;
@@ -487,8 +492,9 @@ static void work(unsigned worker, unsigned workers, size_t flips, uint64_t seed)
             random_state = seed + 12345;
             enum outcome outcome = one_flip(f, bit);
             tallies[worker].count[f][outcome]++;
-            bool wanted = outcome == OVERLAP || (outcome == DAMAGED && fields[f].dead != NULL) ||
-                          (checked && fields[f].dead == NULL && outcome != REPORTED && outcome != CRASHED);
+            bool wanted =
+                outcome == OVERLAP || (outcome == DAMAGED && fields[f].dead != NULL) ||
+                (checked && fields[f].dead == NULL && outcome != REPORTED && outcome != CRASHED);
             if (wanted && (talkative || tallies[worker].count[f][outcome] <= 2))
                 (void)printf("%s: corrupt '%s' %zu\n",
                              (const char *[]){"", "crashed", "hung", "silent", "OVERLAP",
@@ -541,12 +547,23 @@ int main(int argc, char **argv) {
     bool gate = checked;
     for (int option; (option = getopt(argc, argv, "n:s:j:vg")) != -1;) {
         switch (option) {
-        case 'n': flips = strtoull(optarg, NULL, 0); break;
-        case 's': seed = strtoull(optarg, NULL, 0); break;
-        case 'j': workers = (unsigned)atoi(optarg); break;
-        case 'v': talkative = true; break;
-        case 'g': gate = true; break;
-        default: return 2;
+        case 'n':
+            flips = strtoull(optarg, NULL, 0);
+            break;
+        case 's':
+            seed = strtoull(optarg, NULL, 0);
+            break;
+        case 'j':
+            workers = (unsigned)atoi(optarg);
+            break;
+        case 'v':
+            talkative = true;
+            break;
+        case 'g':
+            gate = true;
+            break;
+        default:
+            return 2;
         }
     }
     /* Nothing by the clock: a run is the same each time. */

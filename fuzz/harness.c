@@ -15,7 +15,7 @@
 
 #include "oracle.h"
 
-#define RUN_BLOCKS 8000u                /* blocks allocated, resized and freed in a run */
+#define RUN_BLOCKS 8000u                 /* blocks allocated, resized and freed in a run */
 #define RUN_TOUCHED ((uint64_t)24 << 20) /* bytes of contents written and read */
 #define RUN_FORKS 1u
 #define LIVE_MAX ((uint64_t)192 << 20)
@@ -35,8 +35,10 @@ static bool started;
 
 static void set_start_options(const struct record *r) {
     static const char *const ARENA[8] = {"1048576", "8", "16", "64", "512", "65536", "10", "40"};
+    static const char *const FAST_CAP[4] = {"1024", "2", "1024", "16"};
     static const char *const PREWARM[4] = {"0", "1", "3", "0"};
     (void)setenv("HAKMEM_ARENA_MIB", ARENA[r->detail % 8], 1);
+    (void)setenv("HAKMEM_FAST_CAP", FAST_CAP[r->detail / 1024 % 4], 1);
     (void)setenv("HAKMEM_PREWARM", PREWARM[r->detail / 8 % 4], 1);
     play.live_max = r->detail / 128 % 8 == 0 ? (uint64_t)3 << 30 : LIVE_MAX;
     (void)setenv("HAKMEM_LARGE_PAGES", r->detail / 32 % 4 == 1 ? "on" : "off", 1);

@@ -30,7 +30,7 @@ void oracle_option(const struct record *r) {
         size_t offset;
         uint64_t values[8];
     } CHOICES[8] = {
-        {offsetof(struct options, fast_cap), {2, 3, 16, 64, 512, 1024, 1024, 7}},
+        {offsetof(struct options, big_cache_mib), {0, 1, 2, 3, 8, 256, 32, 0}},
         {offsetof(struct options, fill_batch), {1, 2, 7, 32, 256, 1024, 256, 64}},
         {offsetof(struct options, drain_interval), {0, 1, 250, 3600000, 10, 250, 60000, 0}},
         {offsetof(struct options, purge_delay_ms), {0, 1, 8, 1000, 3600000, 100, 7, 0}},
