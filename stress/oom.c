@@ -5,7 +5,8 @@
  *             free half, and so on.
  * Oracle      NULL comes with ENOMEM; what is held stays intact, through a realloc that fails too;
  *             when everything has been freed, a third of the limit can be had again at once, in
- *             small blocks and in large ones (an eighth of it where the options limit the arena). Under sanitizers, whose own memory would
+ *             small blocks and in large ones (an eighth of it where the options limit the arena,
+ *             and in a checked build, whose redzones take as much as small blocks do). Under sanitizers, whose own memory would
  *             be limited too, only "arena".
  * Order       the threads are there, with their stacks and tables, before anything is limited; the
  *             last of them to come limits, and only then the first block is allocated. So what is
@@ -134,7 +135,7 @@ static _Noreturn void live_as_child(double share) {
     STRESS_REQUIRE(nulls > 0 || stress.seconds < 2, "%s: never out of memory", mode);
     static const size_t sizes[] = {100, 3000, KIB(100), KIB(300), MIB(3)};
     for (unsigned i = 0; i < COUNT_OF(sizes); i++)
-        recover(t, stress.tiny_arena ? LIMIT / 8 : LIMIT / 3, sizes[i]);
+        recover(t, stress.tiny_arena || STRESS_CHECKED ? LIMIT / 8 : LIMIT / 3, sizes[i]);
     (void)stress_end();
     (void)fflush(stdout);
     _exit(0);

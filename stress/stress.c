@@ -171,6 +171,7 @@ static void read_options(const char *options) {
     stress.keeps_more = option_value(options, "purge_delay_ms") > 1000 ||
                         option_value(options, "drain_interval") > 250 ||
                         option_value(options, "prewarm") > 0 ||
+                        option_value(options, "quarantine_kib") > 4096 ||
                         strstr(options, "large_pages=on") != NULL;
 }
 

@@ -15,8 +15,9 @@
  *                 can check all of it, and two holders of one block do not agree on it
  *             T2. made == dropped at the end, and hkm_stats_get says that nothing is live
  *             T3. peak RSS - RSS at the start <= 2 * peak live bytes + 1 MiB for each thread that
- *                 is alive at once + 8 MiB (STRESS_RSS_*). Not under a sanitizer, whose shadow it
- *                 would count, and not under options that are there to keep more.
+ *                 is alive at once + 8 MiB (STRESS_RSS_*; in a checked build 4 times, 2 MiB and
+ *                 32 MiB). Not under a sanitizer, whose shadow it would count, and not under
+ *                 options that are there to keep more.
  *             T4. nothing here allocates from hkm_* but stress_make and stress_resize
  * Ordering    words pass between threads by a release that puts and an acquire that takes, and by
  *             nothing else while the threads run: a cell that was emptied is seen so by a relaxed
@@ -68,9 +69,11 @@
 #define MIB(n) ((size_t)(n) << 20)
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define STRESS_THREADS_MAX 1024u
-#define STRESS_RSS_MULTIPLE 2.0
-#define STRESS_RSS_THREAD MIB(1)
-#define STRESS_RSS_FIXED MIB(8)
+/* The checked library keeps a record and redzones for each block, and a quarantine. */
+#define STRESS_CHECKED (HKM_CHECK > 0)
+#define STRESS_RSS_MULTIPLE (STRESS_CHECKED ? 4.0 : 2.0)
+#define STRESS_RSS_THREAD MIB(STRESS_CHECKED ? 2 : 1)
+#define STRESS_RSS_FIXED MIB(STRESS_CHECKED ? 32 : 8)
 
 typedef _Atomic(uint64_t) stress_cell; /* 0, or a block's word */
 

@@ -164,7 +164,7 @@ int main(int argc, char **argv) {
     run_turn(argc, argv, 0, NULL, &none);
     struct rest least = rest("first turn");
     unsigned turns = 1;
-    for (; turns < TURNS_MAX && stress_elapsed() < end; turns++)
+    for (; turns < TURNS_MAX && (turns < 2 || stress_elapsed() < end); turns++)
         run_turn(argc, argv, leak, &least, &peaks[stress_elapsed() < end / 2 ? 0 : 1]);
     uint64_t made = 0;
     for (unsigned i = 0; i < STRESS_THREADS_MAX; i++)
