@@ -78,7 +78,7 @@ flags_of = $(BASE) $(call opt_of,$(1)) -DHKM_CHECK=$(call check_of,$(1))
 
 # ---- the targets people type ----------------------------------------------------
 
-.PHONY: all release debug san help run test lint house-rules install uninstall clean FORCE
+.PHONY: all release debug san help run test lint house-rules invariants install uninstall clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -105,6 +105,7 @@ help:
 	@echo '  make stress     threads until something gives; SAN=thread, THREADS=8, SEED=1,'
 	@echo '                  STRESS_SECONDS=5; also stress-full, stress-servers, soak HOURS=1'
 	@echo '  make fuzz       libFuzzer; fuzz-swarm, fuzz-afl, fuzz-replay, fuzz-coverage: fuzz/README.md'
+	@echo '  make invariants  the numbered invariants, what checks them, and when'
 	@echo '  make lint       clang-tidy, cppcheck and the house rules (ci/tidy)'
 	@echo '  make bench      measure against other allocators, out/bench/report.html; make bench-quick'
 	@echo '  make counts     write the instruction counts that gate-counts holds (ci/counts.txt)'
@@ -254,6 +255,8 @@ $(OUT)/lint/cppcheck.ok: $(SRCS) $(HEADERS) ci/cppcheck.suppress
 lint: $(LINT_OK) $(OUT)/lint/cppcheck.ok house-rules
 house-rules:
 	ci/tidy
+invariants:
+	@ci/invariants
 
 # ---- install --------------------------------------------------------------------
 

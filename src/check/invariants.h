@@ -108,7 +108,8 @@
     X(S20, "listed-class", 3, walk_bins, "a run in a class's list is of that class") \
     X(S21, "listed-free", 3, walk_bins, "a run in a list of partial runs has a free block") \
     X(S22, "run-aligned", 3, walk_slots, "a run of a class starts at a multiple of its length") \
-    X(S23, "run-owner", 3, walk_extent, "the class map names the run's owner at each of its slots")
+    X(S23, "run-owner", 3, walk_extent, \
+      "the class map names the run's owner at each of its slots")
 
 #define INVARIANTS_POOL(X) \
     X(P1, "pool-run", 1, walk_pool, \
@@ -149,10 +150,11 @@
       "a packet in an inbox or stash holds 1 to 62 blocks") \
     X(H18, "packet-place", 3, walk_packets, "a packet lies in the arena's metadata") \
     X(H19, "packet-ring", 3, walk_packets, "a list of packets ends") \
-    X(H20, "away", 3, walk_away, "what is gathered for others is in a packet, at most 62 blocks") \
+    X(H20, "away", 3, walk_away, \
+      "what is gathered for others is in a packet, at most 62 blocks") \
     X(F1, "live-byte", 1, walk_cached, \
-      "a block leaves a magazine with its live byte set to its mark, and enters it with " \
-      "the byte 0") \
+      "a block leaves a magazine with its live byte set to its mark, and enters it, or a " \
+      "packet, with the byte 0") \
     X(F2, "hot", 3, walk_magazine, "a magazine that is not empty has its last block in `hot`")
 
 #define INVARIANTS_LARGE(X) \

@@ -1,6 +1,8 @@
 /* front.h -- the fast paths: popping and pushing a magazine. One screen, a straight line.
  * Invariants  F1. a block leaves a magazine with its live byte set to its mark, and enters it, or a
- *                 packet, with the byte 0: so a free of anything but a live block's start fails
+ *                 packet, with the byte 0
+ *
+ *             So a push of anything but a live block's start fails.
  * Ordering    each path's last store is a release, so that in a child forked at any moment every
  *             address below top is a cached block, and none stands there twice: at worst one is
  *             missing (heap_after_fork).

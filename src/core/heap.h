@@ -19,12 +19,13 @@
  *     when a run changed its owner): two threads whose blocks lie side by side would write to the
  *     same lines of the program's data and of the live map for ever.
  *
- * Invariants  H1. base <= top <= base + cap, for classes that exist; every address below top is a
- *                 cached block of the class; hot stands for the one at top[-1]
- *                 The arrays lie densely behind the heap's record, in the order of need: a small
- *                 program touches few pages of them.
+ * Invariants  H1. base <= top <= base + cap, for classes that exist
  *             H2. only the heap that owns a run touches its bitmap, counts and links
  *             H3. at most one EMPTY run a class is kept (stage 0)
+ *
+ *             Every address below top is a cached block of the class; hot stands for the one at
+ *             top[-1] (H7 to H9, F1; docs/INVARIANTS.md). The arrays lie densely behind the heap's
+ *             record, in the order of need: a small program touches few pages of them.
  * Ownership   magazines: the heap's thread alone (of an orphan: whoever holds its lock). Bins,
  *             stash, and the bitmaps of its runs: whoever holds the lock. Inboxes: anyone pushes,
  *             the lock's holder takes all.
