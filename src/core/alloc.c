@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/require.h"
 #include "core/decay.h"
 #include "core/foreign.h"
 #include "core/front.h"
@@ -16,6 +17,10 @@
 
 #define KEEP_LARGE_BYTES \
     (SMALL_BYTES_MAX / 2) /* a large block that shrinks stays one down to here */
+
+HKM_COLD void front_broken(const void *block) {
+    hkm_broken("F1 a block that is handed out is not live", block);
+}
 
 void *alloc_out_of_memory(void) {
     errno = ENOMEM;
@@ -50,7 +55,10 @@ static void *alloc_class(unsigned class) {
         if (block == NULL)
             return alloc_out_of_memory();
     }
-    *arena_live_byte(class, block) = arena_live_mark(block);
+    live_byte *live = arena_live_byte(class, block);
+    if (unlikely(*live != 0))
+        front_broken(block);
+    *live = arena_live_mark(block);
     decay_tick(heap);
     return block;
 }

@@ -23,6 +23,10 @@ HKM_INLINE live_byte *front_live_byte(const struct magazine *m, const void *bloc
     return (live_byte *)(live + ((uintptr_t)block >> (live & 63)));
 }
 
+/* A block that is live was to be handed out: reports. Whatever damaged the metadata, the program
+ * never gets one block twice in silence. */
+_Noreturn void front_broken(const void *block);
+
 /* Returns a block, now live, from the function it stands in, or does `otherwise`: takes the slow
  * path. A macro, because the caller of a function that may return NULL has to ask a second time. */
 #define FRONT_POP_OR(m, otherwise)               \
@@ -36,7 +40,10 @@ HKM_INLINE void *front_pop_at(struct magazine *m, void **top) {
     void *next = top[-2];
     atomic_put(&m->top, top - 1, relaxed);
     atomic_put(&m->hot, next, release);
-    *front_live_byte(m, block) = arena_live_mark(block);
+    live_byte *live = front_live_byte(m, block);
+    if (unlikely(*live != 0))
+        front_broken(block);
+    *live = arena_live_mark(block);
     return block;
 }
 
