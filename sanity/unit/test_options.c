@@ -18,7 +18,7 @@ static const struct {
     {"big_cache_mib", &options.big_cache_mib, 0, 1048576},
     {"prewarm", &options.prewarm, 0, 4096},
     {"arena_mib", &options.arena_mib, 8, 1048576},
-    {"large_pages", &options.large_pages, 0, 1},
+    {"large_pages", &options.large_pages, 0, 2},
     {"stats", &options.stats, 0, 1},
     {"crash_report", &options.crash_report, 0, 1},
     {"acquire_trace", &options.acquire_trace, 0, 1},
@@ -172,7 +172,7 @@ Test(options, help_prints_every_option_with_its_effective_and_default_value) {
     check(sscanf(strstr(said, "\nfast_cap"), "%19s %19s %19s", name, value, standard) == 3);
     check(strcmp(value, "77") == 0 && strcmp(standard, "1024") == 0);
     check(sscanf(strstr(said, "\nlarge_pages"), "%19s %19s %19s", name, value, standard) == 3);
-    check(strcmp(value, "on") == 0 && strcmp(standard, "off") == 0);
+    check(strcmp(value, "on") == 0 && strcmp(standard, "auto") == 0);
     check(lines() == COUNT + 2, "%s", said);
 }
 

@@ -180,3 +180,38 @@ Test(pool, four_threads_popping_and_pushing_never_get_a_run_twice_and_lose_none)
     for (uint32_t s = 1; s < superslab_top() * SUPERSLAB_SLOTS; s++)
         check(is_unused(s) && slot_state(s) == SLOT_UNUSED, "slot %u is lost", s);
 }
+
+Test(pool, huge_pages_are_asked_for_while_a_heap_of_some_size_fills_what_it_takes) {
+    check(arena_init(MIB(128)) == 0);
+    static void *out[SLOT_BLOCKS_MAX];
+    unsigned stage;
+    for (uint32_t superslabs = 0; superslab_held() < 24;) { /* blocks of 1 KiB, all handed out */
+        struct slot *slot = take_any(32, me, &stage);
+        if (superslab_held() != superslabs) {
+            superslabs = superslab_held();
+            uint32_t number = slot_number(slot) / SUPERSLAB_SLOTS;
+            check((superslab_at(number)->huge != 0) == (superslabs >= 8), "%u held", superslabs);
+        }
+        check(slot_take(slot, out + SLOT_BLOCKS_MAX, SLOT_BLOCKS_MAX) == slot->capacity);
+    }
+    for (uint32_t superslabs = superslab_held(); superslabs < 32;) { /* nothing handed out */
+        struct slot *slot = take_any(32, me, &stage);
+        if (superslab_held() == superslabs)
+            continue;
+        uint32_t number = slot_number(slot) / SUPERSLAB_SLOTS;
+        check(superslabs == 24 || superslab_at(number)->huge == 0, "%u held", superslabs);
+        superslabs = superslab_held();
+    }
+}
+
+Test(pool, a_large_block_gets_small_pages_where_huge_ones_were_asked_for) {
+    check(arena_init(MIB(64)) == 0);
+    int error;
+    uint32_t superslab = superslab_take(1, SUPERSLAB_BYTES, &error);
+    superslab_make_huge(superslab);
+    check(superslab != 0 && superslab_at(superslab)->huge != 0);
+    superslab_release(superslab * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS, os_clock_ms());
+    check(superslab_take_at(superslab, 1) == 0);
+    superslab_make_small(superslab, 1);
+    check(superslab_at(superslab)->huge == 0);
+}

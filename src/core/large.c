@@ -160,6 +160,8 @@ static uint32_t claim(size_t slots, size_t alignment) {
     size_t count = (slots + SUPERSLAB_SLOTS - 1) / SUPERSLAB_SLOTS;
     int error;
     uint32_t first = superslab_take(count, alignment, &error) * SUPERSLAB_SLOTS;
+    if (first != 0) /* a large block may be touched here and there only */
+        superslab_make_small(first / SUPERSLAB_SLOTS, count);
     size_t over = count * SUPERSLAB_SLOTS - slots;
     if (first != 0 && over > 0)
         superslab_release(first + (uint32_t)slots, over, os_clock_ms());
@@ -238,6 +240,7 @@ static bool claim_behind(uint32_t next, size_t count) {
             superslab_release(next, here, os_clock_ms());
         return false;
     }
+    superslab_make_small(from, superslabs);
     size_t over = superslabs * SUPERSLAB_SLOTS - rest;
     if (over > 0)
         superslab_release(next + (uint32_t)count, over, os_clock_ms());

@@ -7,33 +7,33 @@
 #include "base/text.h"
 #include "os/os.h"
 
-#define DEFAULTS_                                                                       \
-    .fast_cap = 1024, .fill_batch = 256, .drain_interval = 250, .purge_delay_ms = 1000, \
-    .lru_superslabs = 1024, .big_cache_mib = 256, .prewarm = 0, .arena_mib = 1048576,   \
-    .large_pages = LARGE_PAGES_OFF, .stats = STATS_OFF, .crash_report = 0, .acquire_trace = 0,   \
+#define DEFAULTS_                                                                               \
+    .fast_cap = 1024, .fill_batch = 256, .drain_interval = 250, .purge_delay_ms = 1000,         \
+    .lru_superslabs = 1024, .big_cache_mib = 256, .prewarm = 0, .arena_mib = 1048576,           \
+    .large_pages = LARGE_PAGES_AUTO, .stats = STATS_OFF, .crash_report = 0, .acquire_trace = 0, \
     .check_every = 100000, .check_quiet = 0, .quarantine_kib = 4096, .stack_depth = 16
 
 struct options options = {DEFAULTS_};
 static const struct options defaults = {DEFAULTS_};
 
-#define TABLE(X)                                                                               \
-    X(fast_cap, 2, 1024, "blocks", NULL, "most blocks of a class in a thread's front cache")   \
-    X(fill_batch, 1, 1024, "blocks", NULL, "most blocks moved to a front cache at once")       \
-    X(drain_interval, 0, 3600000, "ms", NULL, "how often idle front caches are emptied")       \
-    X(purge_delay_ms, 0, 3600000, "ms", NULL,                                                  \
-      "how long free memory is kept before the OS gets it")                                    \
-    X(lru_superslabs, 0, 524288, "2 MiB", NULL, "most empty SuperSlabs kept with their pages") \
-    X(big_cache_mib, 0, 1048576, "MiB", NULL, "most memory in freed large blocks kept whole")  \
-    X(prewarm, 0, 4096, "2 MiB", NULL, "SuperSlabs made ready at start")                       \
-    X(arena_mib, 8, 1048576, "MiB", NULL, "address space to reserve at most")                  \
-    X(large_pages, 0, 1, "", "off|on", "huge pages for the heap of small blocks")              \
-    X(stats, 0, 1, "", "off|exit", "print statistics at exit")                                 \
-    X(crash_report, 0, 1, "", "off|on", "report on SIGSEGV, SIGBUS and SIGABRT too")           \
-    X(acquire_trace, 0, 1, "", "off|on", "debug build: a line for each slot acquired")         \
-    X(check_every, 0, 1000000000, "calls", NULL,                                               \
-      "debug build: calls between two walks of the whole heap; 0: none")                       \
-    X(check_quiet, 0, 1, "", "off|on", "no other thread allocates during a walk of the heap")  \
-    X(quarantine_kib, 0, 1048576, "KiB", NULL, "debug build: freed blocks kept from reuse")    \
+#define TABLE(X)                                                                                  \
+    X(fast_cap, 2, 1024, "blocks", NULL, "most blocks of a class in a thread's front cache")      \
+    X(fill_batch, 1, 1024, "blocks", NULL, "most blocks moved to a front cache at once")          \
+    X(drain_interval, 0, 3600000, "ms", NULL, "how often idle front caches are emptied")          \
+    X(purge_delay_ms, 0, 3600000, "ms", NULL,                                                     \
+      "how long free memory is kept before the OS gets it")                                       \
+    X(lru_superslabs, 0, 524288, "2 MiB", NULL, "most empty SuperSlabs kept with their pages")    \
+    X(big_cache_mib, 0, 1048576, "MiB", NULL, "most memory in freed large blocks kept whole")     \
+    X(prewarm, 0, 4096, "2 MiB", NULL, "SuperSlabs made ready at start")                          \
+    X(arena_mib, 8, 1048576, "MiB", NULL, "address space to reserve at most")                     \
+    X(large_pages, 0, 2, "", "off|on|auto", "huge pages for small blocks (auto: from 16 MiB on)") \
+    X(stats, 0, 1, "", "off|exit", "print statistics at exit")                                    \
+    X(crash_report, 0, 1, "", "off|on", "report on SIGSEGV, SIGBUS and SIGABRT too")              \
+    X(acquire_trace, 0, 1, "", "off|on", "debug build: a line for each slot acquired")            \
+    X(check_every, 0, 1000000000, "calls", NULL,                                                  \
+      "debug build: calls between two walks of the whole heap; 0: none")                          \
+    X(check_quiet, 0, 1, "", "off|on", "no other thread allocates during a walk of the heap")     \
+    X(quarantine_kib, 0, 1048576, "KiB", NULL, "debug build: freed blocks kept from reuse")       \
     X(stack_depth, 0, 32, "frames", NULL, "debug build: return addresses kept of a stack")
 
 struct entry {

@@ -10,7 +10,7 @@
 #include "base/config.h"
 
 enum { STATS_OFF, STATS_EXIT };
-enum { LARGE_PAGES_OFF, LARGE_PAGES_ON };
+enum { LARGE_PAGES_OFF, LARGE_PAGES_ON, LARGE_PAGES_AUTO };
 
 struct options {
     uint64_t fast_cap;

@@ -5,6 +5,8 @@
 #include "core/options.h"
 #include "core/superslab.h"
 
+#define HUGE_FROM 8u /* SuperSlabs held */
+
 /* One cache line a class: threads that work in different classes do not meet. */
 static struct {
     _Alignas(64) ATOMIC(uint64_t) head;
@@ -50,6 +52,35 @@ static uint32_t claim_open(unsigned run) {
     return 0;
 }
 
+static ATOMIC(uint32_t) newest; /* the SuperSlab that stage 3 took last */
+
+/* Whether seven eighths of a SuperSlab are blocks that are out. */
+static bool is_dense(uint32_t superslab) {
+    size_t out = 0;
+    for (uint32_t s = 0; s < SUPERSLAB_SLOTS;) {
+        uint32_t number = superslab * SUPERSLAB_SLOTS + s;
+        unsigned class = arena_class_of_slot(number);
+        uint32_t step = 1;
+        if (class != 0 && class < CLASS_COUNT) {
+            const struct sizeclass *sc = &sizeclass_table[class];
+            unsigned free = slot_free(slot_at(number));
+            out += free < sc->capacity ? (size_t)(sc->capacity - free) * sc->bytes : 0;
+            step = sc->run_slots;
+        }
+        s += step;
+    }
+    return out >= SUPERSLAB_BYTES / 8 * 7;
+}
+
+/* Whether a new SuperSlab will be full soon, so that one fault for all of it costs a fraction of
+ * 512, and no more memory: the heap is of some size, and filled the last one. Many threads or
+ * classes that each need a little do not. */
+static bool wants_huge(void) {
+    if (options.large_pages != LARGE_PAGES_AUTO)
+        return options.large_pages == LARGE_PAGES_ON;
+    return superslab_held() >= HUGE_FROM && is_dense(atomic_get(&newest, relaxed));
+}
+
 /* Stage 3. */
 static uint32_t claim_new(unsigned run) {
     int error;
@@ -57,11 +88,9 @@ static uint32_t claim_new(unsigned run) {
     if (superslab == 0)
         return 0;
     uint32_t first = superslab * SUPERSLAB_SLOTS;
-    struct superslab *ss = superslab_at(superslab);
-    if (options.large_pages == LARGE_PAGES_ON && !ss->huge) {
-        ss->huge = 1;
-        (void)os_huge(arena_slot_start(first), SUPERSLAB_BYTES);
-    }
+    if (wants_huge())
+        superslab_make_huge(superslab);
+    atomic_put(&newest, superslab, relaxed);
     if (run < SUPERSLAB_SLOTS)
         superslab_release(first + run, SUPERSLAB_SLOTS - run, os_clock_ms());
     return first;

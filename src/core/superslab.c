@@ -21,6 +21,7 @@ static ATOMIC(uint32_t) known = 1; /* the bits of `avail` are set as far as this
 static ATOMIC(uint32_t) given = 1; /* so many of them have been set; behind `known` for moments */
 static ATOMIC(uint32_t) top = 1;
 static ATOMIC(uint32_t) first_avail = 1; /* hint: nothing below it is available */
+static ATOMIC(uint32_t) held_count = 1;
 static ATOMIC(uint32_t) warm_count;
 static ATOMIC(uint32_t) idle_dirty_slots; /* wraps below zero for moments */
 static ATOMIC(size_t) committed_bytes;
@@ -30,6 +31,10 @@ uint32_t superslab_top(void) { return atomic_get(&top, relaxed); }
 size_t superslab_idle_dirty(void) {
     int32_t slots = (int32_t)atomic_get(&idle_dirty_slots, relaxed);
     return slots <= 0 ? 0 : (size_t)slots * SLOT_BYTES;
+}
+uint32_t superslab_held(void) {
+    int32_t count = (int32_t)atomic_get(&held_count, relaxed);
+    return count <= 0 ? 0 : (uint32_t)count;
 }
 uint32_t superslab_warm_count(void) {
     int32_t count = (int32_t)atomic_get(&warm_count, relaxed);
@@ -106,14 +111,17 @@ static int adopt(uint32_t first, size_t count) {
         }
     }
     int error = commit(first, count);
+    atomic_add(&held_count, (uint32_t)count, relaxed);
     if (error == 0) {
         raise_top((uint32_t)(first + count)); /* now their records can be read */
     } else {
         for (size_t i = first; i < first + count; i++) {
             if (bitset_test(committed, i)) /* the others never were: their records may not exist */
                 superslab_release((uint32_t)(i * SUPERSLAB_SLOTS), SUPERSLAB_SLOTS, os_clock_ms());
-            else
+            else {
+                atomic_sub(&held_count, 1, relaxed);
                 bitset_give(superslab_avail, i);
+            }
         }
         lower_first_avail(first);
     }
@@ -270,6 +278,24 @@ bool superslab_soil(uint32_t first_slot, size_t count) {
     return clean;
 }
 
+void superslab_make_huge(uint32_t superslab) {
+    struct superslab *ss = superslab_at(superslab);
+    if (ss->huge == 0 && atomic_get(&ss->dirty, relaxed) == 0) {
+        ss->huge = 1;
+        (void)os_huge(arena_slot_start(superslab * SUPERSLAB_SLOTS), SUPERSLAB_BYTES);
+    }
+}
+
+void superslab_make_small(uint32_t first, size_t count) {
+    for (uint32_t i = first; i < first + count; i++) {
+        struct superslab *ss = superslab_at(i);
+        if (ss->huge != 0) {
+            ss->huge = 0;
+            (void)os_small(arena_slot_start(i * SUPERSLAB_SLOTS), SUPERSLAB_BYTES);
+        }
+    }
+}
+
 void superslab_wash(uint32_t first_slot, size_t count) {
     size_t end = first_slot + count;
     for (size_t s = first_slot; s < end; s = (s / SUPERSLAB_SLOTS + 1) * SUPERSLAB_SLOTS)
@@ -295,6 +321,7 @@ static void release_in(uint32_t superslab, uint32_t mask, uint32_t now_ms) {
     uint32_t full = ~UINT32_C(0);
     if ((before | mask) == full && atomic_cas(&ss->unused, &full, 0, acq_rel, relaxed)) {
         (void)bitset_claim(superslab_open, superslab);
+        atomic_sub(&held_count, 1, relaxed);
         make_available(superslab, ss);
     } else {
         /* Also when the bit is set: somebody who saw no slot may be about to clear it, and looks
@@ -401,7 +428,6 @@ size_t superslab_purge(uint32_t now_ms, uint32_t age_ms) {
 }
 
 struct superslab_innards superslab_innards(void) {
-    return (struct superslab_innards){committed,    &known,      &top,
-                                      &first_avail, &warm_count, &idle_dirty_slots,
-                                      &committed_bytes};
+    return (struct superslab_innards){
+        committed, &known, &top, &first_avail, &warm_count, &idle_dirty_slots, &committed_bytes};
 }

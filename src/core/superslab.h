@@ -41,7 +41,7 @@ struct superslab {
     ATOMIC(uint32_t) unused;
     ATOMIC(uint32_t) dirty;
     ATOMIC(uint32_t) idle_ms; /* when a slot last became UNUSED */
-    uint32_t huge;            /* huge pages were asked for; holder only */
+    uint32_t huge;            /* huge pages were asked for; taker only */
     uint64_t spare[2];
     struct slot_head heads[SUPERSLAB_SLOTS];
 };
@@ -73,6 +73,11 @@ bool superslab_soil(uint32_t first_slot, size_t count);
 /* Marks slots that the caller holds as not dirty: their pages are gone. */
 void superslab_wash(uint32_t first_slot, size_t count);
 
+/* Has the pages of SuperSlabs that the caller took be huge, if they are not resident already; or
+ * small again. Enters the OS where that changes something. */
+void superslab_make_huge(uint32_t superslab);
+void superslab_make_small(uint32_t first, size_t count);
+
 /* Gives slots [first, first + count) back as UNUSED, at any length; whole SuperSlabs among them
  * become available. */
 void superslab_release(uint32_t first_slot, size_t count, uint32_t now_ms);
@@ -86,6 +91,8 @@ size_t superslab_purge(uint32_t now_ms, uint32_t age_ms);
 bool superslab_in_use(uint32_t superslab);
 /* One more than the highest SuperSlab that was ever taken. */
 uint32_t superslab_top(void);
+/* Number of SuperSlabs that are held. */
+uint32_t superslab_held(void);
 /* Bytes of dirty slots that nobody holds; approximate while threads run. */
 size_t superslab_idle_dirty(void);
 /* Number of warm SuperSlabs, likewise. */

@@ -34,6 +34,8 @@ int os_renew(void *start, size_t bytes);
 int os_move(void *from, void *to, size_t bytes);
 /* Asks for huge pages in a range of whole SuperSlabs. */
 int os_huge(void *start, size_t bytes);
+/* Asks for small pages again. */
+int os_small(void *start, size_t bytes);
 
 /* Milliseconds of a coarse monotonic clock. No system call. */
 uint32_t os_clock_ms(void);

@@ -137,6 +137,14 @@ int os_huge(void *start, size_t bytes) {
     return outcome(madvise(start, bytes, MADV_HUGEPAGE) != 0, saved);
 }
 
+int os_small(void *start, size_t bytes) {
+    int error = begin(OS_MADVISE, __func__, bytes);
+    if (unlikely(error != 0))
+        return error;
+    int saved = errno;
+    return outcome(madvise(start, bytes, MADV_NOHUGEPAGE) != 0, saved);
+}
+
 uint32_t os_clock_ms(void) {
 #if HKM_OS_TEST
     if (unlikely(atomic_get(&os_test.clock_is_virtual, relaxed) != 0))
