@@ -1,4 +1,6 @@
 /* test_front.c -- F1: what front_pop gives is live, what front_push takes must be. */
+#include <signal.h>
+
 #include "unit/unit.inc"
 
 #include "core/front.h"
@@ -155,6 +157,7 @@ Test(front, an_armed_heap_goes_on_with_the_block_that_was_pushed_last) {
         check(front_push(b) && front_push(a) && pop(m) == a);
         heap_arm(heap, 2);
         check(heap_enter(heap));
+        *arena_live_byte(class, a) = 0; /* as free does */
         heap_flush(heap, class, a);
         heap_leave(heap);
         check(pop(m) == a && pop(m) == b && held(m) == 0, "class %u", class);
@@ -172,4 +175,12 @@ Test(front, an_armed_heap_refuses_everything_until_the_next_slow_path) {
     (void)fill(heap, 4);
     check(front_push(block) && pop(&heap->magazines[4]) == block);
     check(heap->magazines[5].limit == NULL, "the other classes stay armed");
+}
+
+Test(front, a_block_that_is_live_is_never_handed_out, .signal = SIGABRT) {
+    struct heap *heap = start_heap();
+    void *block = fill(heap, 4);
+    check(front_push(block));
+    *arena_live_byte(4, block) = arena_live_mark(block); /* as if the metadata were damaged */
+    (void)pop(&heap->magazines[4]);
 }
