@@ -17,7 +17,7 @@
 #define NO_THREADS_AFTER_FORK 0
 #endif
 
-enum { HELD = 64, CHILD_SECONDS = 120 };
+enum { HELD = 64, CHILD_SECONDS = 120, NEW_THREADS = 3 };
 
 static int heap_is_there, stop;
 static size_t turns;
@@ -55,15 +55,27 @@ static void *churn(void *argument) {
     return argument;
 }
 
-/* The child: a new thread allocates first; then both do. */
+static pthread_barrier_t all_have_heaps;
+
+static void *churn_at_once(void *mark) {
+    hkm_free(hkm_malloc(64));
+    pthread_barrier_wait(&all_have_heaps);
+    return churn(mark);
+}
+
+/* The child: new threads allocate first, enough of them to adopt every orphan; then all do. */
 static int child(void) {
-    pthread_t thread;
-    char first, second;
+    pthread_t threads[NEW_THREADS];
+    char marks[NEW_THREADS + 1];
     alarm(CHILD_SECONDS);
-    if (pthread_create(&thread, NULL, churn, &first) != 0)
-        return 3;
-    churn(&second);
-    pthread_join(thread, NULL);
+    pthread_barrier_init(&all_have_heaps, NULL, NEW_THREADS + 1);
+    for (size_t i = 0; i < NEW_THREADS; i++)
+        if (pthread_create(&threads[i], NULL, churn_at_once, &marks[i]) != 0)
+            return 3;
+    pthread_barrier_wait(&all_have_heaps);
+    churn(&marks[NEW_THREADS]);
+    for (size_t i = 0; i < NEW_THREADS; i++)
+        pthread_join(threads[i], NULL);
     return changed != 0 ? 4 : 0;
 }
 
@@ -90,16 +102,43 @@ static void a_childs_first_slow_path_in_a_new_thread_leaves_the_forkers_heap_alo
     REQUIRE(pthread_create(&thread, NULL, hold_a_heap, NULL) == 0, "pthread_create");
     while (!__atomic_load_n(&heap_is_there, __ATOMIC_ACQUIRE))
         usleep(100);
-    turns = scaled(300000);
+    turns = scaled(100000);
     expect_children_keep_their_heaps();
     __atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);
+}
+
+static void *leave_an_orphan(void *argument) {
+    hkm_free(hkm_malloc(64));
+    return argument;
+}
+
+static void *fork_from_here(void *argument) {
+    hkm_free(hkm_malloc(64));
+    turns = scaled(100000);
+    expect_children_keep_their_heaps();
+    return argument;
+}
+
+/* A heap that was another thread's before is its new thread's own, in a child too. */
+static void a_forker_whose_heap_was_adopted_keeps_it_in_the_child(void) {
+    pthread_t thread;
+    struct hkm_stats stats = {.struct_bytes = sizeof stats};
+    REQUIRE(pthread_create(&thread, NULL, leave_an_orphan, NULL) == 0, "pthread_create");
+    pthread_join(thread, NULL);
+    REQUIRE(hkm_stats_get(&stats) == 0, "hkm_stats_get");
+    uint64_t adoptions = stats.adoptions;
+    REQUIRE(pthread_create(&thread, NULL, fork_from_here, NULL) == 0, "pthread_create");
+    pthread_join(thread, NULL);
+    REQUIRE(hkm_stats_get(&stats) == 0, "hkm_stats_get");
+    EXPECT(stats.adoptions > adoptions, "expected the forker to adopt a heap");
 }
 
 static const struct check checks[] = {
 #define CHECK(name)                                                                                \
     { #name, name }
     CHECK(a_childs_first_slow_path_in_a_new_thread_leaves_the_forkers_heap_alone),
+    CHECK(a_forker_whose_heap_was_adopted_keeps_it_in_the_child),
 };
 
 int main(int argc, char **argv) {

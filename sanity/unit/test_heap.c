@@ -243,6 +243,25 @@ Test(heap, fast_cap_and_fill_batch_bound_a_magazine) {
 
 /* ---- two heaps ---- */
 
+Test(heap, packets_that_were_handed_out_are_used_again) {
+    start_arena(MIB(256));
+    struct heap *home = new_heap();
+    struct heap *away = new_heap();
+    enum { CLASS = 3, COUNT = 4 * PACKET_BLOCKS };
+    size_t used = 0;
+    for (unsigned round = 0; round < 500; round++) {
+        check(heap_enter(home));
+        for (unsigned i = 0; i < COUNT; i++)
+            blocks[i] = heap_take_one(home, CLASS);
+        heap_leave(home);
+        send_home(away, CLASS, blocks, COUNT);
+        size_t now = atomic_get(arena_innards().metadata_used, relaxed);
+        check(round < 2 || now == used, "round %u: %zu bytes of metadata, %zu before", round, now,
+              used);
+        used = now;
+    }
+}
+
 Test(heap, remote_frees_arrive_as_packets_and_are_handed_out_again) {
     start_arena(MIB(256));
     struct heap *home = new_heap();

@@ -101,9 +101,26 @@ static int commit(size_t first, size_t count) {
     return 0;
 }
 
+/* Whether the class map says of none of these slots that it is in a run. */
+static bool in_no_run(uint32_t superslab, uint32_t mask) {
+    uint32_t found = 0;
+    for (; mask != 0; mask &= mask - 1)
+        found |= atomic_get(arena_class_entry(superslab * SUPERSLAB_SLOTS + bits_lowest(mask)),
+                            relaxed);
+    return found == 0;
+}
+
+/* Of slots that were just claimed. A bit that a stray write has set would hand out, or purge, what
+ * somebody has; and this is not a path that counts. */
+static void require_free(uint32_t superslab, uint32_t mask) {
+    hkm_require(in_no_run(superslab, mask), "U3 a slot that is claimed is in no run",
+                superslab_at(superslab));
+}
+
 /* What follows a claim in `avail`: the SuperSlabs are ours, and leave the LRU. */
 static int adopt(uint32_t first, size_t count) {
     for (size_t i = first; i < first + count; i++) {
+        require_free((uint32_t)i, UINT32_MAX);
         if (bitset_claim(superslab_warm, i)) {
             atomic_sub(&warm_count, 1, relaxed);
             uint32_t dirty = atomic_get(&superslab_at(i)->dirty, relaxed);
@@ -235,6 +252,7 @@ uint32_t superslab_claim(uint32_t superslab, unsigned count, bool aligned) {
             uint32_t was = atomic_get(&ss->dirty, relaxed) & mask;
             atomic_sub(&idle_dirty_slots, bits_count(was), relaxed);
             close_if_full(superslab);
+            require_free(superslab, mask);
             return superslab * SUPERSLAB_SLOTS + (uint32_t)at;
         }
     }
@@ -252,6 +270,7 @@ bool superslab_claim_mask(uint32_t superslab, uint32_t mask) {
     uint32_t was = atomic_get(&ss->dirty, relaxed) & mask;
     atomic_sub(&idle_dirty_slots, bits_count(was), relaxed);
     close_if_full(superslab);
+    require_free(superslab, mask);
     return true;
 }
 
@@ -313,6 +332,7 @@ static void make_available(uint32_t superslab, struct superslab *ss) {
 
 static void release_in(uint32_t superslab, uint32_t mask, uint32_t now_ms) {
     struct superslab *ss = superslab_at(superslab);
+    hkm_assert(in_no_run(superslab, mask), "U3 a slot that is released is in no run", ss);
     if (os_elapsed_ms(now_ms, atomic_get(&ss->idle_ms, relaxed)) > 0)
         atomic_put(&ss->idle_ms, now_ms, relaxed);
     atomic_add(&idle_dirty_slots, bits_count(atomic_get(&ss->dirty, relaxed) & mask), relaxed);
@@ -380,6 +400,7 @@ static size_t purge_warm(uint32_t from, uint32_t now_ms, uint32_t age_ms, uint32
     uint32_t i = from;
     while (i < end && i - from < 64 && bitset_test(superslab_warm, i) &&
            is_idle(superslab_at(i), now_ms, age_ms) && bitset_claim(superslab_avail, i)) {
+        require_free(i, UINT32_MAX);
         if (bitset_claim(superslab_warm, i)) {
             atomic_sub(&warm_count, 1, relaxed);
             uint32_t dirty = atomic_get(&superslab_at(i)->dirty, relaxed);
