@@ -370,8 +370,7 @@ static unsigned take_from_runs(struct heap *heap, unsigned class, void **out, un
             link_last(bin, slot);
         }
         struct slot *slot = slot_at(bin->head);
-        hkm_require(slot->class == class && atomic_get(&slot->owner, relaxed) == heap->id &&
-                        slot_state(slot_number(slot)) == SLOT_ACTIVE,
+        hkm_require(slot->class == class && atomic_get(&slot->owner, relaxed) == heap->id,
                     "H2 a listed run is the heap's own, and of the list's class", slot);
         got += slot_take(slot, out + want - got, want - got);
         if (slot_free(slot) == 0)

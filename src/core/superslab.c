@@ -2,6 +2,7 @@
 #include "core/superslab.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/require.h"
 #include "core/options.h"
@@ -103,12 +104,21 @@ static int commit(size_t first, size_t count) {
 
 /* Whether the class map says of none of these slots that it is in a run. */
 static bool in_no_run(uint32_t superslab, uint32_t mask) {
+    uint32_t last = superslab * SUPERSLAB_SLOTS + SUPERSLAB_SLOTS - 1;
+    if (mask == UINT32_MAX) { /* nobody else has any of them: all at once */
+        uint64_t entries[SUPERSLAB_SLOTS / 2], found = 0;
+        memcpy(entries, (const void *)(uintptr_t)arena_class_entry(last), sizeof entries);
+        for (unsigned i = 0; i < SUPERSLAB_SLOTS / 2; i++)
+            found |= entries[i];
+        return found == 0;
+    }
     uint32_t found = 0;
+    class_entry *first = arena_class_entry(last) + SUPERSLAB_SLOTS - 1;
     for (; mask != 0; mask &= mask - 1)
-        found |= atomic_get(arena_class_entry(superslab * SUPERSLAB_SLOTS + bits_lowest(mask)),
-                            relaxed);
+        found |= atomic_get(first - bits_lowest(mask), relaxed);
     return found == 0;
 }
+_Static_assert(sizeof(class_entry) * 2 == sizeof(uint64_t), "two entries a word");
 
 /* Of slots that were just claimed. A bit that a stray write has set would hand out, or purge, what
  * somebody has; and this is not a path that counts. */
