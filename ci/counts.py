@@ -102,8 +102,10 @@ def read():
 
 def explain(script, before, now):
     """What each function had and has, those that changed most first."""
-    _, now = condense(now)
-    changes = [(now.get(name, 0) - before.get(name, 0), name) for name in set(now) | set(before)]
+    now = dict(now)
+    listed = set(before) | set(condense(now)[1])
+    now["(others)"] = sum(value for name, value in now.items() if name not in listed)
+    changes = [(now.get(name, 0) - before.get(name, 0), name) for name in listed]
     for change, name in sorted(changes, reverse=True, key=lambda item: abs(item[0]))[:12]:
         if change:
             print("    %-12s %-36s %10d -> %10d  %+d" % (script, name, before.get(name, 0), now.get(name, 0), change))

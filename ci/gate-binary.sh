@@ -66,8 +66,8 @@ done
 # malloc, free and their like jump to the slow functions of core, and call nothing else: no function of
 # another library, nothing by way of a table.
 
-# alloc_check_size is what a sized free checks the size with.
-slow='[a-z_]+_slow|alloc_out_of_memory|alloc_check_size|new_throwing|new_nothrow'
+# alloc_check_size is what a sized free checks the size with; front_broken reports and ends the process.
+slow='[a-z_]+_slow|front_broken|alloc_out_of_memory|alloc_check_size|new_throwing|new_nothrow'
 if [[ $(uname -m) == x86_64 ]]; then
     objdump -d --no-show-raw-insn "$library" >"${TMPDIR:-/tmp}/gate-binary.$$"
     trap 'rm -f "${TMPDIR:-/tmp}/gate-binary.$$"' EXIT
@@ -81,7 +81,7 @@ if [[ $(uname -m) == x86_64 ]]; then
         [[ -z $strange ]] || complain "$function leaves for: $strange"
         calls=$(grep -cE '\b(call|jmp|j[a-z]+)\b' <<<"$body" || true)
         ((calls > 0)) || complain "$function has no jump at all: the disassembly was not understood"
-        if grep -q '\block\b\|xchg' <<<"$body"; then complain "$function has an atomic read-modify-write"; fi
+        if grep -q '\block \|\bxchg .*(' <<<"$body"; then complain "$function has an atomic read-modify-write"; fi
     done
 fi
 echo ".text $text bytes; relocations: $relocated"
