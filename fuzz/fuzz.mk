@@ -88,7 +88,5 @@ $(OUT)/cover/libhakmem.so.$(ABI): $(call objs,cover,$(SRCS)) $(MAP)
 cover_test = $(SANCC) $(filter-out -fPIC,$(call flags_of,cover)) $(TEST_CFLAGS)
 $(OUT)/cover/test/faults/%: sanity/faults/%.c $(OUT)/cover/libhkm.a
 	$(call compile_test,$(cover_test),$(OUT)/cover/libhkm.a -ldl -lm)
-$(OUT)/cover/test/negative/%: sanity/negative/%.c $(OUT)/cover/libhkm.a
-	$(call compile_test,$(cover_test),$(OUT)/cover/libhkm.a -ldl -lm)
 fuzz-coverage:
 	@fuzz/coverage
