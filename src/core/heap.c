@@ -550,9 +550,17 @@ static bool inherit(struct heap *heap, unsigned class) {
     return bin->head != 0;
 }
 
+/* The last run in the list, if nothing of it is out: it would stay ACTIVE for nobody. */
+static void drop_unused(struct heap *heap, unsigned class) {
+    uint32_t tail = heap->bins[class].tail;
+    if (tail != 0 && slot_free(slot_at(tail)) == slot_at(tail)->capacity)
+        run_emptied(heap, slot_at(tail));
+}
+
 /* A run from the pool, linked. Leaves the lock meanwhile: stage 3 can enter the OS. Before it, the
  * heap's own thread lets go of what it has not used lately: a few blocks in idle magazines can pin
- * many runs, which other classes could have instead of a new SuperSlab. */
+ * many runs, which other classes could have instead of a new SuperSlab. When blocks of the class
+ * come home meanwhile, these will do, and the run is given back. */
 static bool get_run(struct heap *heap, unsigned class, bool own) {
     if (heap_orphans() > 0 && inherit(heap, class))
         return true;
@@ -569,10 +577,13 @@ static bool get_run(struct heap *heap, unsigned class, bool own) {
         slot = pool_take_new(class, heap->id);
     }
     (void)heap_enter(heap);
+    bool others = heap->bins[class].head != 0;
     if (slot == NULL)
-        return false;
+        return others;
     got_run(heap, slot, stage);
     link_last(&heap->bins[class], slot);
+    if (others)
+        drop_unused(heap, class);
     return true;
 }
 
@@ -616,8 +627,10 @@ void *heap_fill(struct heap *heap, unsigned class) {
             got = take_from_runs(heap, class, top, want);
             while (got == 0 && get_run(heap, class, true)) {
                 top = atomic_get(&m->top, relaxed);
-                if (top != m->base)
-                    break; /* a signal handler filled the magazine while the lock was free */
+                if (top != m->base) { /* a signal handler filled it while the lock was free */
+                    drop_unused(heap, class);
+                    break;
+                }
                 got = take_from_runs(heap, class, top, want);
             }
         }
