@@ -133,6 +133,7 @@ static void guard_before(const struct place *place) {
 }
 
 static void note_byte(const struct place *place, const char *wrong) {
+    guard_touch(wrong, 1);
     fault_note("first wrong byte at ", wrong, wrong - place->start);
 }
 

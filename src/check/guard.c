@@ -32,6 +32,8 @@ void guard_start(void) {
     on_asan = asan_poison != NULL && asan_unpoison != NULL;
 }
 
+bool guard_on_valgrind(void) { return on_valgrind; }
+
 /* ---- marks ---- */
 
 static void let_in(const void *from, size_t bytes) {

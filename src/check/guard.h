@@ -19,6 +19,8 @@
 #define POISON_BYTE 0xd7
 
 void guard_start(void);
+/* Whether the process runs under Valgrind, which has a cost for each byte that is committed. */
+bool guard_on_valgrind(void);
 
 /* The redzone of a block of `bytes` of which `requested` are the program's. */
 void guard_fill(char *block, size_t requested, size_t bytes);

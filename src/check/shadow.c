@@ -4,6 +4,7 @@
 #include "base/bitset.h"
 #include "base/text.h"
 #include "check/fault.h"
+#include "check/guard.h"
 #include "core/large.h"
 #include "core/superslab.h"
 
@@ -33,7 +34,8 @@ void shadow_start(void) {
             blocks = (struct block *)(void *)start;
             slots = (struct slot_shadow *)(void *)(start + count * SLOT_SHADOW_BYTES);
             slots_covered = count;
-            all_committed = os_commit(start, round_up(bytes, SLOT_BYTES)) == 0;
+            all_committed =
+                !guard_on_valgrind() && os_commit(start, round_up(bytes, SLOT_BYTES)) == 0;
             break;
         }
     }

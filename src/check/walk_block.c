@@ -27,6 +27,7 @@ static bool is_still(const struct place *place, const struct sight *before) {
 
 static _Noreturn HKM_COLD void wrong_byte(enum invariant invariant, const struct place *place,
                                           const char *wrong, unsigned expected) {
+    guard_touch(wrong, 1);
     fault_note("first wrong byte at ", wrong, wrong - place->start);
     fault_numbers(invariant, expected, *(const unsigned char *)wrong, place->start);
 }
