@@ -16,7 +16,8 @@
 
 /* A stack is its depth, then its addresses; its number is where it starts in `words`. */
 static uintptr_t *words;
-static ATOMIC(uint32_t) * table;
+typedef ATOMIC(uint32_t) table_entry;
+static table_entry *table;
 static ATOMIC(uint32_t) used = 1;
 
 static __thread uintptr_t stack_low, stack_high;
@@ -31,7 +32,7 @@ void depot_start(void) {
         os_unreserve(start, bytes);
         return;
     }
-    table = (ATOMIC(uint32_t) *)(void *)(start + WORDS * sizeof *words);
+    table = (table_entry *)(void *)(start + WORDS * sizeof *words);
     words = (uintptr_t *)(void *)start;
 }
 
@@ -101,7 +102,7 @@ uint32_t depot_take(const void *frame) {
         hash = (hash ^ frames[i]) * UINT64_C(0x9e3779b97f4a7c15);
     uint32_t mine = 0;
     for (unsigned probe = 0; probe < PROBES; probe++) {
-        ATOMIC(uint32_t) *entry = &table[((hash >> 40) + probe) % TABLE_ENTRIES];
+        table_entry *entry = &table[((hash >> 40) + probe) % TABLE_ENTRIES];
         uint32_t stack = atomic_get(entry, acquire);
         if (stack == 0) {
             if (mine == 0)
