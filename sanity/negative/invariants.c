@@ -132,7 +132,10 @@ static void p5(void) {
 
 /* ---- heaps ---- */
 
-static void h1(void) { magazine_of(small[5])->top += magazine_of(small[5])->cap; }
+static void h1(void) {
+    struct magazine *m = magazine_of(small[5]);
+    atomic_put(&m->top, atomic_get(&m->top, relaxed) + m->cap, relaxed);
+}
 static void h2(void) {
     struct magazine *m = magazine_of(small[5]);
     unsigned class = class_of(small[5]);
