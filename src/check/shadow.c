@@ -34,6 +34,7 @@ void shadow_start(void) {
             blocks = (struct block *)(void *)start;
             slots = (struct slot_shadow *)(void *)(start + count * SLOT_SHADOW_BYTES);
             slots_covered = count;
+            os_unlock(start, round_up(bytes, SLOT_BYTES));
             all_committed =
                 !guard_on_valgrind() && os_commit(start, round_up(bytes, SLOT_BYTES)) == 0;
             break;

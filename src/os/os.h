@@ -19,6 +19,9 @@ size_t os_page_bytes(void);
 
 /* Reserves `bytes` of inaccessible address space; NULL when there is none. */
 void *os_reserve(size_t bytes);
+/* Lets the pages of a range of a reservation be absent in a process that has all its memory locked
+ * (mlockall), where else a commit makes all of them resident. */
+void os_unlock(void *start, size_t bytes);
 /* Gives a whole reservation back; when that fails all of it stays. */
 int os_unreserve(void *start, size_t bytes);
 /* Makes a range of a reservation readable and writable; new pages read as zeros. */

@@ -78,6 +78,12 @@ void *os_reserve(size_t bytes) {
     return start == MAP_FAILED ? NULL : start;
 }
 
+void os_unlock(void *start, size_t bytes) {
+    int saved = errno;
+    (void)munlock(start, bytes);
+    errno = saved;
+}
+
 int os_unreserve(void *start, size_t bytes) {
     int error = begin(OS_MUNMAP, __func__, bytes);
     if (unlikely(error != 0))
