@@ -24,14 +24,14 @@ PEER = "mimalloc"
 ROUNDS_LEAST, ROUNDS_MOST = 5, 15
 # row, limit of the ratio, command
 ROWS = (
-    ("random_mixed", 1.05, "random_mixed 3000000 4096 42"),
+    ("random_mixed", 1.10, "random_mixed 3000000 4096 42"),
     ("random_mixed_8192", 1.10, "random_mixed 3000000 8192 42"),
-    ("mid_large_1", 0.65, "mid_large_mt 1 600000 1024 42 8K 64K"),
+    ("mid_large_1", 0.70, "mid_large_mt 1 600000 1024 42 8K 64K"),
     ("mid_large_mt", 0.75, "mid_large_mt 2 300000 1024 42 8K 64K"),
-    ("larson_1", 0.75, "larson 1 1 1 1000 100 10000 42 400"),
+    ("larson_1", 0.85, "larson 1 1 1 1000 100 10000 42 400"),
     ("larson", 0.75, "larson 2 1 8 1000 1000 10000 42 200"),
-    ("bulk_1k_32", 1.45, "bulk 1000 32 order 6000000"),
-    ("bulk_100k_64", 1.50, "bulk 100000 64 order 3000000"),
+    ("bulk_1k_32", 1.55, "bulk 1000 32 order 6000000"),
+    ("bulk_100k_64", 1.60, "bulk 100000 64 order 3000000"),
     ("bulk_100k_64_shuffle", 1.85, "bulk 100000 64 shuffle 1500000"),
     ("prodcons", 0.80, "prodcons 1 1500000"),
 )
