@@ -90,8 +90,11 @@ Test(foreign, mapped_memory_of_any_protection_is_refused_without_reading_what_ca
 }
 
 Test(foreign, memory_filled_with_any_byte_is_not_taken_for_a_block) {
-    char *p = mmap(NULL, MIB(1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    check(p != MAP_FAILED);
+    /* In the middle of a reserve: right behind a mapped file it would be taken for its .bss. */
+    char *reserve = mmap(NULL, MIB(3), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(reserve != MAP_FAILED);
+    char *p = reserve + MIB(1);
+    check(mprotect(p, MIB(1), PROT_READ | PROT_WRITE) == 0);
     for (int value = 1; value < 256; value = value * 2 + (value & 1)) {
         memset(p, value, MIB(1));
         check_refused(p + KIB(512), "not by malloc");
