@@ -30,6 +30,15 @@ static uintptr_t interrupted_at(const void *context) {
 
 static const size_t sizes[] = {16, 64, 100, 1000, 3000, 20000, 70000, 200000};
 
+/* Blocks that other threads allocated, for this one and its handler to free. */
+enum { OFFERED = 256 };
+static void *offered[OFFERED];
+
+static void free_offered(size_t from, size_t count) {
+    for (size_t i = from; i < from + count; i++)
+        free(__atomic_exchange_n(&offered[i % OFFERED], NULL, __ATOMIC_ACQ_REL));
+}
+
 static void allocate_here(int signal_number, siginfo_t *info, void *context) {
     static void *held[HANDLER_BLOCKS]; /* some live from one signal to the next */
     static size_t turn;
@@ -52,6 +61,7 @@ static void allocate_here(int signal_number, siginfo_t *info, void *context) {
         else
             pattern_fill(held[k], bytes, k);
     }
+    free_offered(turn, HANDLER_BLOCKS);
     served++;
     errno = saved;
 }
@@ -70,6 +80,7 @@ static void burst(size_t bytes, uint64_t seed) {
     for (size_t i = 0; i < count; i++) {
         EXPECT(pattern_intact(blocks[i], marked, seed + i), "a block of %zu changed", bytes);
         free(blocks[i]);
+        free_offered(i, 1);
     }
 }
 
@@ -92,12 +103,12 @@ static void churn_under_signals(void) {
 }
 
 static void *churn_beside(void *argument) {
-    sigset_t all;
     uint64_t random = 99;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, NULL);
-    while (!__atomic_load_n((int *)argument, __ATOMIC_RELAXED))
+    for (size_t i = 0; !__atomic_load_n((int *)argument, __ATOMIC_RELAXED); i++) {
         free(malloc(random_size(&random)));
+        void *block = malloc(sizes[i / OFFERED % COUNT_OF(sizes)]);
+        free(__atomic_exchange_n(&offered[i % OFFERED], block, __ATOMIC_ACQ_REL));
+    }
     return NULL;
 }
 
@@ -117,8 +128,12 @@ static void run_alone(void) {
 static void run_amid_threads(void) {
     static int stop;
     pthread_t threads[2];
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before); /* theirs from the start: the handler is not for them */
     for (size_t i = 0; i < COUNT_OF(threads); i++)
         REQUIRE(pthread_create(&threads[i], NULL, churn_beside, &stop) == 0, "pthread_create");
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     churn_under_signals();
     __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
     for (size_t i = 0; i < COUNT_OF(threads); i++)

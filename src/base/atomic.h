@@ -2,8 +2,8 @@
  * Purpose     every atomic access in the tree is one of these words with its order spelled out,
  *             so that the same source can run under a schedule explorer. Nothing else includes
  *             <stdatomic.h>.
- * Ordering    no fences (ThreadSanitizer can not see them), and no seq_cst: each release names
- *             its acquire where it stands.
+ * Ordering    no fences between threads (ThreadSanitizer can not see them), and no seq_cst: each
+ *             release names its acquire where it stands.
  */
 #ifndef HKM_BASE_ATOMIC_H
 #define HKM_BASE_ATOMIC_H
@@ -44,6 +44,10 @@ void hkm_noise(void);
 /* A counter with one writer at a time: readers may look at any moment, nobody pays for a
  * read-modify-write. */
 #define counter_add(p, n) atomic_put((p), atomic_get((p), relaxed) + (n), relaxed)
+
+/* Keeps what stands before it before what stands behind it, for a signal handler of the same
+ * thread. No instruction. */
+#define signal_fence() atomic_signal_fence(memory_order_seq_cst)
 
 #if defined(__x86_64__)
 #define cpu_pause() __builtin_ia32_pause()

@@ -475,7 +475,12 @@ size_t check_good_size(size_t bytes) {
     return alloc_good_size(bytes) != 0 ? bytes + (bytes == 0) : 0;
 }
 
-void check_purge(void) { quarantine_flush(); }
+/* A call like any other: a signal handler in the midst of it must not touch the magazines. */
+void check_purge(void) {
+    if (begin())
+        quarantine_flush();
+    end(NULL);
+}
 
 size_t check_heap(void) {
     size_t live = walk_all(NULL);

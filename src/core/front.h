@@ -72,7 +72,9 @@ HKM_INLINE bool front_push(void *block) {
     return true;
 }
 
-/* Takes a live block of another heap's run, to be sent home with others; false likewise. */
+/* Takes a live block of another heap's run, to be sent home with others; false likewise. Called
+ * from the slow path of `free`, so a signal handler may allocate and free in the midst of it: the
+ * handler sees no heap of its own meanwhile. */
 HKM_INLINE bool front_push_away(void *block) {
     struct heap *heap = heap_mine;
     uintptr_t back = heap->arena_last - (uintptr_t)block;
@@ -81,16 +83,21 @@ HKM_INLINE bool front_push_away(void *block) {
     uint32_t entry = atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed);
     unsigned class = (uint16_t)entry >> MAGAZINE_SHIFT;
     struct away *away = &heap->away[class];
-    uint32_t count = atomic_get(&away->count, relaxed);
-    if (count >= away->room || entry >> CLASS_ENTRY_OWNER_SHIFT == heap->id)
-        return false;
     live_byte *live = front_live_byte(&heap->magazines[class], block);
-    if (unlikely(*live != arena_live_mark(block)))
+    if (entry >> CLASS_ENTRY_OWNER_SHIFT == heap->id)
         return false;
-    *live = 0;
-    away->packet->blocks[count] = block;
-    atomic_put(&away->count, count + 1, release);
-    return true;
+    heap_mine = &heap_gone;
+    signal_fence();
+    uint32_t count = atomic_get(&away->count, relaxed);
+    bool done = count < away->room && *live == arena_live_mark(block);
+    if (done) {
+        *live = 0;
+        away->packet->blocks[count] = block;
+        atomic_put(&away->count, count + 1, release);
+    }
+    signal_fence();
+    heap_mine = heap;
+    return done;
 }
 
 #endif

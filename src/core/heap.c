@@ -265,11 +265,13 @@ bool heap_enter_own(struct heap *heap) {
     if (!heap_enter(heap))
         return false;
     heap_mine = &heap_gone;
+    signal_fence();
     return true;
 }
 
 void heap_leave_own(struct heap *heap) {
     heap_leave(heap);
+    signal_fence();
     heap_mine = heap;
 }
 

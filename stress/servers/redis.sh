@@ -31,10 +31,10 @@ for i in 1 250 500; do
     [[ $(cli strlen "log:$i") == $((i * rounds)) ]] || fail "log:$i has not the length of $rounds appends of $i"
 done
 for _ in {1..300}; do
-    cli info persistence | grep -q 'rdb_bgsave_in_progress:0' && break
+    cli info persistence | grep 'rdb_bgsave_in_progress:0' >/dev/null && break
     sleep 0.1
 done
-cli info persistence | grep -q 'rdb_last_bgsave_status:ok' || fail "a background save failed"
+cli info persistence | grep 'rdb_last_bgsave_status:ok' >/dev/null || fail "a background save failed"
 cli save >/dev/null
 redis-check-rdb "$work/dump.rdb" >"$work/check.log" 2>&1 || fail "redis-check-rdb"
 before=$(cli debug digest)
