@@ -59,13 +59,19 @@ static void count_call(void) {
     next_walk = calls + (uint32_t)wait;
 }
 
-/* False when there is no arena, and core must say so. */
+/* False when there is no arena. Then nothing may be had from core either, which would try once more
+ * to get one: its block would have no redzone, and those behind it would take it for free. */
 static bool begin(void) {
     if (++depth == 2) { /* a handler must not touch the magazine that may be in the making */
         interrupted = heap_mine;
         heap_mine = &heap_gone;
     }
-    return life_ready() && shadow_is_on();
+    return life_ready();
+}
+
+/* What core is asked for when the program asks for `bytes`: without records there is no redzone. */
+static size_t with_redzone(size_t bytes) {
+    return bytes > PTRDIFF_MAX || !shadow_is_on() ? bytes : bytes + REDZONE_BYTES;
 }
 
 /* Whether the thread's heap took a slow path since the last time: fast paths touch no run. */
@@ -201,8 +207,8 @@ static void *born(void *block, size_t requested, size_t alignment, bool clean, c
 }
 
 /* Without memory: what the quarantine holds may serve. Leaves errno as it was if so. */
-static bool another_try(int saved) {
-    if (quarantine_blocks() == 0)
+static bool another_try(int saved, size_t bytes) {
+    if (bytes > PTRDIFF_MAX || quarantine_blocks() == 0)
         return false;
     quarantine_flush();
     errno = saved;
@@ -211,15 +217,14 @@ static bool another_try(int saved) {
 
 void *check_aligned(size_t alignment, size_t bytes, const void *frame) {
     int saved = errno;
-    if (!begin() || bytes > PTRDIFF_MAX) {
-        void *block = alloc_aligned(alignment, bytes);
+    if (unlikely(!begin())) {
         end(NULL);
-        return block;
+        return alloc_out_of_memory();
     }
     bytes += bytes == 0;
-    size_t want = bytes + REDZONE_BYTES;
+    size_t want = with_redzone(bytes);
     void *block = alloc_aligned(alignment, want);
-    if (unlikely(block == NULL) && another_try(saved))
+    if (unlikely(block == NULL) && another_try(saved, bytes))
         block = alloc_aligned(alignment, want);
     if (unlikely(block == NULL)) {
         end(NULL);
@@ -240,14 +245,13 @@ void *check_calloc(size_t bytes, const void *frame) {
         return block;
     }
     int saved = errno;
-    if (!begin() || bytes > PTRDIFF_MAX) {
-        void *block = alloc_zeroed(bytes);
+    if (unlikely(!begin())) {
         end(NULL);
-        return block;
+        return alloc_out_of_memory();
     }
-    void *block = alloc_zeroed(bytes + REDZONE_BYTES);
-    if (unlikely(block == NULL) && another_try(saved))
-        block = alloc_zeroed(bytes + REDZONE_BYTES);
+    void *block = alloc_zeroed(with_redzone(bytes));
+    if (unlikely(block == NULL) && another_try(saved, bytes))
+        block = alloc_zeroed(with_redzone(bytes));
     if (unlikely(block == NULL)) {
         end(NULL);
         return NULL;
@@ -339,7 +343,7 @@ void check_free(const char *call, void *block, size_t alignment, const size_t *b
         return;
     }
     if (bytes != NULL)
-        alloc_check_size(call, block, *bytes > PTRDIFF_MAX ? *bytes : *bytes + REDZONE_BYTES);
+        alloc_check_size(call, block, with_redzone(*bytes));
     alloc_free_slow(call, block);
     end(NULL);
 }
@@ -365,7 +369,7 @@ static void *resize_large(struct place *place, size_t old, size_t bytes, const v
         report_dead("realloc", block);
     guard_touch(block + old, place->bytes - old);
     char *to = alloc_resize(block, bytes + REDZONE_BYTES);
-    if (to == NULL && another_try(saved))
+    if (to == NULL && another_try(saved, bytes))
         to = alloc_resize(block, bytes + REDZONE_BYTES);
     if (to == NULL || to == block) {
         if (to != NULL) {
@@ -401,8 +405,8 @@ void *check_realloc(void *block, size_t bytes, const void *frame) {
     struct place place;
     (void)begin();
     if (!find_live("realloc", block, &place)) {
-        bool ours = arena_contains(block) && bytes <= PTRDIFF_MAX;
-        void *to = alloc_resize(block, ours ? bytes + REDZONE_BYTES : bytes);
+        bool ours = arena_contains(block);
+        void *to = alloc_resize(block, ours ? with_redzone(bytes) : bytes);
         if (ours && to != NULL && to != block)
             return born(to, bytes, BLOCK_ALIGN, true, frame);
         end(NULL);
@@ -432,7 +436,7 @@ bool check_expand(void *block, size_t bytes, const void *frame) {
     (void)begin();
     bool done;
     if (!find_live("expand", block, &place)) {
-        done = alloc_expand(block, bytes);
+        done = alloc_expand(block, arena_contains(block) ? with_redzone(bytes) : bytes);
     } else {
         size_t old = atomic_get(&place.record->requested, relaxed);
         check_redzones(&place);
@@ -457,7 +461,9 @@ size_t check_usable(const char *call, const void *block) {
     struct place place;
     if (find_live(call, block, &place))
         return atomic_get(&place.record->requested, relaxed);
-    return alloc_usable(call, block);
+    size_t bytes = alloc_usable(call, block);
+    /* Without a record, but with room for a redzone: the block behind it may make it one. */
+    return arena_contains(block) && shadow_is_on() ? bytes - REDZONE_BYTES : bytes;
 }
 
 bool check_owns(const void *pointer) {

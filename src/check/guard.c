@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+#include "base/atomic.h"
+#include "base/bits.h"
+
 #if __has_include(<valgrind/memcheck.h>)
 #include <valgrind/memcheck.h>
 #define VALGRIND_IS_HERE 1
@@ -89,57 +92,93 @@ void guard_forget(const void *from, const void *to) {
 
 /* ---- patterns ---- */
 
-static void fill(char *from, char *to, int byte) {
-    let_in(from, (size_t)(to - from));
-    memset(from, byte, (size_t)(to - from));
+/* What is marked as not accessible AddressSanitizer must not see the checker touch. */
+#define UNSEEN __attribute__((no_sanitize_address))
+
+static void mark_open(const void *from, size_t bytes) {
+    if (unlikely(on_valgrind))
+        VALGRIND_MAKE_MEM_DEFINED(from, bytes);
+}
+
+typedef ATOMIC(uint64_t) pattern_word;
+
+static uint64_t pattern(unsigned char byte) { return UINT64_C(0x0101010101010101) * byte; }
+
+/* A sanitizer's memset would look at the marks. */
+UNSEEN static void fill_unseen(volatile char *from, size_t bytes, unsigned char byte) {
+    for (size_t i = 0; i < bytes; i++)
+        from[i] = (char)byte;
+}
+
+static void fill(char *from, char *to, unsigned char byte) {
+    mark_open(from, (size_t)(to - from));
+    if (unlikely(on_asan))
+        fill_unseen(from, (size_t)(to - from), byte);
+    else
+        memset(from, byte, (size_t)(to - from));
     keep_out(from, (size_t)(to - from));
 }
 
-/* The first byte in [from, to) that differs. The range becomes inaccessible to the program. */
-static const char *differs(const char *from, const char *to, unsigned char byte) {
-    const char *at = from;
-    const uint64_t eight = UINT64_C(0x0101010101010101) * byte;
-    let_in(from, (size_t)(to - from));
+UNSEEN static const char *first_other(const char *at, const char *to, unsigned char byte) {
+    const uint64_t eight = pattern(byte);
     while (at < to && (uintptr_t)at % sizeof eight != 0 && *(const unsigned char *)at == byte)
         at++;
     if ((uintptr_t)at % sizeof eight == 0) {
         for (; at + sizeof eight <= to; at += sizeof eight) {
-            uint64_t word;
-            memcpy(&word, at, sizeof word);
-            if (word != eight)
+            if (*(const volatile uint64_t *)(const void *)at != eight)
                 break;
         }
     }
     while (at < to && *(const unsigned char *)at == byte)
         at++;
-    keep_out(from, (size_t)(to - from));
     return at < to ? at : NULL;
 }
 
-/* Where the first part of a redzone ends. */
+/* The first byte in [from, to) that differs. The range becomes inaccessible to the program. */
+static const char *differs(const char *from, const char *to, unsigned char byte) {
+    mark_open(from, (size_t)(to - from));
+    const char *wrong = first_other(from, to, byte);
+    keep_out(from, (size_t)(to - from));
+    return wrong;
+}
+
+/* Where the part of a redzone ends that lies before the last bytes. */
 static size_t redzone_end(size_t requested, size_t bytes) {
-    return bytes - requested <= REDZONE_MOST ? bytes : requested + REDZONE_MOST - REDZONE_BYTES;
+    size_t most = requested + REDZONE_MOST - REDZONE_BYTES;
+    return bytes - REDZONE_BYTES < most ? bytes - REDZONE_BYTES : most;
 }
 
 void guard_fill(char *block, size_t requested, size_t bytes) {
-    size_t end = redzone_end(requested, bytes);
-    fill(block + requested, block + end, REDZONE_BYTE);
-    if (end < bytes)
-        guard_fill_end(block, bytes);
+    fill(block + requested, block + redzone_end(requested, bytes), REDZONE_BYTE);
+    guard_fill_end(block, bytes);
 }
 
 const char *guard_check(const char *block, size_t requested, size_t bytes) {
-    size_t end = redzone_end(requested, bytes);
-    const char *wrong = differs(block + requested, block + end, REDZONE_BYTE);
-    return wrong != NULL || end == bytes ? wrong : guard_check_end(block, bytes);
+    const char *wrong =
+        differs(block + requested, block + redzone_end(requested, bytes), REDZONE_BYTE);
+    return wrong != NULL ? wrong : guard_check_end(block, bytes);
 }
 
-void guard_fill_end(char *block, size_t bytes) {
-    fill(block + bytes - REDZONE_BYTES, block + bytes, REDZONE_BYTE);
+UNSEEN void guard_fill_end(char *block, size_t bytes) {
+    char *end = block + bytes - REDZONE_BYTES;
+    mark_open(end, REDZONE_BYTES);
+    for (size_t i = 0; i < REDZONE_BYTES / sizeof(uint64_t); i++)
+        atomic_put((pattern_word *)(void *)end + i, pattern(REDZONE_BYTE), relaxed);
+    keep_out(end, REDZONE_BYTES);
 }
 
-const char *guard_check_end(const char *block, size_t bytes) {
-    return differs(block + bytes - REDZONE_BYTES, block + bytes, REDZONE_BYTE);
+UNSEEN const char *guard_check_end(const char *block, size_t bytes) {
+    const char *end = block + bytes - REDZONE_BYTES;
+    const char *wrong = NULL;
+    mark_open(end, REDZONE_BYTES);
+    for (size_t i = 0; wrong == NULL && i < REDZONE_BYTES / sizeof(uint64_t); i++) {
+        uint64_t other = atomic_get((const pattern_word *)(const void *)end + i, relaxed) ^
+                         pattern(REDZONE_BYTE);
+        if (unlikely(other != 0))
+            wrong = end + i * sizeof other + bits_lowest(other) / 8;
+    }
+    keep_out(end, REDZONE_BYTES);
+    return wrong;
 }
 
 static size_t poison_bytes(size_t bytes) {

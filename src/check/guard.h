@@ -4,8 +4,12 @@
  *             REDZONE_BYTES of a block are redzone in every state once it or the block behind it
  *             was allocated: so they guard the start of the next block as well. A dead block is
  *             poison up to there, of more than POISON_MOST bytes only the first ones.
- *             Under Valgrind or AddressSanitizer the same bytes are marked as not accessible;
- *             guard_open and guard_close stand around every look that the checker takes.
+ *             Under Valgrind or AddressSanitizer the same bytes are marked as not accessible. The
+ *             checker's own looks open them for Valgrind meanwhile; AddressSanitizer does not see
+ *             them, because marks that one thread opens another may close.
+ * Ordering    the last REDZONE_BYTES are looked at by whoever has the next block, while the
+ *             block's holder writes the same there again: relaxed atomics. The rest is its
+ *             holder's.
  */
 #ifndef HKM_CHECK_GUARD_H
 #define HKM_CHECK_GUARD_H

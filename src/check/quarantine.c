@@ -9,7 +9,8 @@
 
 #define ENTRIES 65536u
 
-static ATOMIC(void *) * ring;
+typedef ATOMIC(void *) entry;
+static ATOMIC(entry *) ring; /* NULL at first: another thread may flush before the start ends */
 static ATOMIC(uint64_t) head; /* the oldest */
 static ATOMIC(uint64_t) tail; /* where the next goes */
 /* [0] small blocks, [1] large ones */
@@ -17,12 +18,12 @@ static ATOMIC(size_t) held_bytes[2];
 static ATOMIC(size_t) held_blocks[2];
 
 void quarantine_start(void) {
-    size_t bytes = ENTRIES * sizeof *ring;
+    size_t bytes = ENTRIES * sizeof(entry);
     void *start = options.quarantine_kib == 0 ? NULL : os_reserve(bytes);
     if (start == NULL)
         return;
     if (os_commit(start, bytes) == 0)
-        ring = start;
+        atomic_put(&ring, start, release);
     else
         os_unreserve(start, bytes);
 }
@@ -43,13 +44,13 @@ static void evict(void *block) {
 }
 
 /* Evicts the oldest; false when there is none. */
-static bool pop(void) {
+static bool pop(entry *entries) {
     uint64_t at = atomic_get(&head, relaxed);
     do {
         if (at == atomic_get(&tail, relaxed))
             return false;
     } while (!atomic_cas_weak(&head, &at, at + 1, relaxed, relaxed));
-    void *block = atomic_swap(&ring[at % ENTRIES], NULL, acquire); /* pairs with put's release */
+    void *block = atomic_swap(&entries[at % ENTRIES], NULL, acquire); /* pairs with put's release */
     if (block != NULL)
         evict(block);
     return true;
@@ -57,21 +58,23 @@ static bool pop(void) {
 
 bool quarantine_put(void *block, size_t bytes, bool large) {
     size_t limit = (size_t)options.quarantine_kib << 10;
-    if (ring == NULL || bytes > limit / 4)
+    entry *entries = atomic_get(&ring, acquire);
+    if (entries == NULL || bytes > limit / 4)
         return false;
     atomic_add(&held_bytes[large], bytes, relaxed);
     atomic_add(&held_blocks[large], 1, relaxed);
     uint64_t at = atomic_add(&tail, 1, relaxed);
-    void *oldest = atomic_swap(&ring[at % ENTRIES], block, acq_rel);
+    void *oldest = atomic_swap(&entries[at % ENTRIES], block, acq_rel);
     if (oldest != NULL)
         evict(oldest); /* the ring is full, or its evictor was slower than a whole turn */
-    while (quarantine_bytes() > limit && pop()) {
+    while (quarantine_bytes() > limit && pop(entries)) {
     }
     return true;
 }
 
 void quarantine_flush(void) {
-    while (ring != NULL && pop()) {
+    entry *entries = atomic_get(&ring, acquire);
+    while (entries != NULL && pop(entries)) {
     }
 }
 
@@ -91,8 +94,9 @@ void quarantine_stats(struct hkm_stats *stats) {
 void quarantine_walk(void) {
     size_t bytes = 0;
     size_t blocks = 0;
-    for (size_t i = 0; ring != NULL && i < ENTRIES; i++) {
-        void *block = atomic_get(&ring[i], relaxed);
+    entry *entries = atomic_get(&ring, acquire);
+    for (size_t i = 0; entries != NULL && i < ENTRIES; i++) {
+        void *block = atomic_get(&entries[i], relaxed);
         struct place place;
         if (block == NULL)
             continue;

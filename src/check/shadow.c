@@ -19,6 +19,8 @@ static struct slot_shadow *slots;
 static uint32_t slots_covered; /* slots that have a shadow */
 static bool all_committed;     /* at once, since the system counts only what is touched */
 static ATOMIC(uint64_t) chunks[ARENA_BYTES_MAX / SLOT_BYTES / META_CHUNK_SLOTS / 64];
+/* Slots of the chunk were carved while there was no memory for their shadow. */
+static ATOMIC(uint64_t) missed[ARENA_BYTES_MAX / SLOT_BYTES / META_CHUNK_SLOTS / 64];
 static ATOMIC(uint32_t) sequence;
 static ATOMIC(uint32_t) threads;
 static __thread uint32_t thread_number;
@@ -101,12 +103,17 @@ struct slot_shadow *shadow_of_slot(uint32_t slot) {
     return is_covered(slot) ? &slots[slot] : NULL;
 }
 
+/* Generation 0: the run was carved before its slot had a shadow. */
+static bool has_records(uint32_t slot) {
+    return is_covered(slot) && atomic_get(&slots[slot].generation, acquire) != 0;
+}
+
 struct block *shadow_record(uint32_t slot, unsigned index) {
-    return is_covered(slot) ? &blocks[slot * SHADOW_SLOT_RECORDS + index] : NULL;
+    return has_records(slot) ? &blocks[slot * SHADOW_SLOT_RECORDS + index] : NULL;
 }
 
 struct block *shadow_large_record(uint32_t slot) {
-    return is_covered(slot) ? &slots[slot].large : NULL;
+    return has_records(slot) ? &slots[slot].large : NULL;
 }
 
 bool shadow_find(const void *pointer, struct place *place) {
@@ -160,10 +167,16 @@ uint32_t shadow_make_word(const struct place *place, enum block_state state, uin
 }
 
 void shadow_move(uint32_t slot, unsigned from, unsigned to) {
-    if (!cover(slot))
+    uint32_t chunk = slot / META_CHUNK_SLOTS;
+    if (!cover(slot)) {
+        if (slot < slots_covered)
+            bitset_give(missed, chunk);
         return;
+    }
     struct slot_shadow *shadow = &slots[slot];
     uint32_t moves = atomic_get(&shadow->moves, relaxed);
+    if (moves == 0 && from != SLOT_UNUSED && bitset_test(missed, chunk))
+        return; /* a run that was carved without a shadow has none until the next one is */
     unsigned before = moves == 0 ? SLOT_UNUSED : shadow->last[(moves - 1) % SHADOW_MOVES].to;
     must_hold(S16, before == from, before < SLOT_STATES ? slot_state_name[before] : "?",
               slot_state_name[from], arena_slot_start(slot));

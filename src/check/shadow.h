@@ -3,8 +3,8 @@
  * Purpose     lies in a mapping of its own, so that arena and blocks are laid out as in the release
  *             build. Committed at once if the system agrees (only what is touched costs memory),
  *             else for 64 MiB of slots at a time, when the first of them is carved;
- *             where memory for it is out, blocks have no record (NULL) and are checked by core
- *             alone.
+ *             where memory for it is out when a run is carved, its blocks have no record (NULL)
+ *             and are checked by core alone.
  *
  *     A block's record is at  blocks + number of the run's first slot * SHADOW_SLOT_RECORDS +
  *     index. No block of the checked build is smaller than 32 bytes (it has a redzone), so that

@@ -107,14 +107,17 @@ void walk_records(const struct walk *w, uint32_t number, unsigned class) {
                               number,
                               CLASS_LARGE_HEAD,
                               0};
-        walk_record(w, &place, slot_state(number) == SLOT_LARGE);
+        if (place.record != NULL)
+            walk_record(w, &place, slot_state(number) == SLOT_LARGE);
         return;
     }
     const struct slot *slot = slot_at(number);
     struct place first = {
         shadow_record(number, 0), slot->start, sizeclass_bytes(class), number, class, 0};
+    if (first.record == NULL)
+        return;
     for (unsigned i = 0; first.bytes >= 32 && i < slot->capacity; i++) {
         struct place place = shadow_neighbour(&first, i);
-        walk_record(w, &place, *arena_live_byte(class, place.start) != 0);
+        walk_record(w, &place, live_get(arena_live_byte(class, place.start)) != 0);
     }
 }

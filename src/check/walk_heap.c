@@ -13,7 +13,7 @@ static void walk_cached(struct walk *w, unsigned class, const void *block) {
               (const char *)block >= slot->start && offset % bytes == 0 &&
                   offset / bytes < slot->capacity,
               "a block's start", "another address", block);
-    must_hold(F1, *arena_live_byte(class, block) == 0, "dead", "live", block);
+    must_hold(F1, live_get(arena_live_byte(class, block)) == 0, "dead", "live", block);
     if (w->cached == NULL)
         return;
     size_t at = (size_t)slot_number(slot) * SLOT_BLOCKS_MAX + offset / bytes;

@@ -69,7 +69,7 @@ static void walk_blocks(struct walk *w, uint32_t number, unsigned class) {
     size_t live = 0;
     size_t cached = 0;
     for (unsigned i = 0; i < slot->capacity; i++, block += bytes) {
-        uint8_t mark = *arena_live_byte(class, block);
+        uint8_t mark = live_get(arena_live_byte(class, block));
         bool is_free = (slot->bits[i >> 6] & bitset_bit(i)) != 0;
         must_hold(A5, mark == 0 || mark == arena_live_mark(block), "0 or the mark", "another",
                   block);
@@ -105,7 +105,7 @@ static void walk_live_map(uint32_t number, unsigned class) {
             block += bytes;
         if (block < past && (uintptr_t)block >> granule == (uintptr_t)at >> granule)
             continue;
-        must_equal(A3, 0, *arena_live_byte(class, at), at);
+        must_equal(A3, 0, live_get(arena_live_byte(class, at)), at);
     }
 }
 
@@ -182,7 +182,7 @@ uint32_t walk_large(struct walk *w, uint32_t number) {
             (const live_byte *)(arena.live[granules[g]] +
                                 ((uintptr_t)arena_slot_start(number) >> granules[g]));
         for (size_t i = 0; i < SLOT_BYTES >> granules[g]; i++)
-            must_equal(A14, 0, live[i], arena_slot_start(number));
+            must_equal(A14, 0, live_get(&live[i]), arena_slot_start(number));
     }
     if (HKM_CHECK_LEVEL >= 1)
         walk_records(w, number, CLASS_LARGE_HEAD);

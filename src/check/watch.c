@@ -22,7 +22,7 @@ void watch_slot(uint32_t number, unsigned from, unsigned to) {
     if (!shadow_is_on())
         return;
     shadow_move(number, from, to);
-    if (from == SLOT_UNUSED)
+    if (from == SLOT_UNUSED || to == SLOT_LARGE) /* core may write zeros, or copy into it */
         guard_open(arena_slot_start(number), slot_head(number)->run_slots * SLOT_BYTES);
 }
 

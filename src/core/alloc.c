@@ -56,9 +56,9 @@ static void *alloc_class(unsigned class) {
             return alloc_out_of_memory();
     }
     live_byte *live = arena_live_byte(class, block);
-    if (unlikely(*live != 0))
+    if (unlikely(live_get(live) != 0))
         front_broken(block);
-    *live = arena_live_mark(block);
+    live_set(live, arena_live_mark(block));
     decay_tick(heap);
     return block;
 }
@@ -133,7 +133,7 @@ static unsigned live_class(const void *pointer) {
     if (class == 0)
         return 0;
     if (class < CLASS_COUNT) {
-        return *arena_live_byte(class, pointer) == arena_live_mark(pointer) ? class : 0;
+        return live_get(arena_live_byte(class, pointer)) == arena_live_mark(pointer) ? class : 0;
     }
     uint32_t slot = arena_slot_of(pointer);
     return class == CLASS_LARGE_HEAD && arena_slot_start(slot) == pointer &&
@@ -178,7 +178,7 @@ bool alloc_owns(const void *pointer) {
 /* ---- free ---- */
 
 static void free_small(unsigned class, void *block) {
-    *arena_live_byte(class, block) = 0;
+    live_set(arena_live_byte(class, block), 0);
     struct heap *heap = life_heap();
     if (heap != NULL && heap_enter_own(heap)) {
         if (arena_owner_of_slot(arena_slot_of(block)) == heap->id)

@@ -119,6 +119,18 @@ HKM_INLINE live_byte *arena_live_byte(unsigned class, const void *p) {
     unsigned granule = sizeclass_table[class].live_shift;
     return (live_byte *)(arena.live[granule] + ((uintptr_t)p >> granule));
 }
+/* The walk of the checked build reads bytes that other threads write; nothing else does. */
+HKM_INLINE uint8_t live_get(const live_byte *live) {
+    if (HKM_CHECK_LEVEL >= 1)
+        return atomic_get((const ATOMIC(uint8_t) *)live, relaxed);
+    return *live;
+}
+HKM_INLINE void live_set(live_byte *live, uint8_t mark) {
+    if (HKM_CHECK_LEVEL >= 1)
+        atomic_put((ATOMIC(uint8_t) *)live, mark, relaxed);
+    else
+        *live = mark;
+}
 /* What the live byte of a live block's start holds. */
 HKM_INLINE uint8_t arena_live_mark(const void *p) { return (uint8_t)((uintptr_t)p | 0x80); }
 

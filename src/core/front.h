@@ -41,9 +41,9 @@ HKM_INLINE void *front_pop_at(struct magazine *m, void **top) {
     atomic_put(&m->top, top - 1, relaxed);
     atomic_put(&m->hot, next, release);
     live_byte *live = front_live_byte(m, block);
-    if (unlikely(*live != 0))
+    if (unlikely(live_get(live) != 0))
         front_broken(block);
-    *live = arena_live_mark(block);
+    live_set(live, arena_live_mark(block));
     return block;
 }
 
@@ -63,9 +63,9 @@ HKM_INLINE bool front_push(void *block) {
     if (unlikely(top >= m->limit))
         return false;
     live_byte *live = front_live_byte(m, block);
-    if (unlikely(*live != arena_live_mark(block)))
+    if (unlikely(live_get(live) != arena_live_mark(block)))
         return false;
-    *live = 0;
+    live_set(live, 0);
     top[-1] = atomic_get(&m->hot, relaxed);
     atomic_put(&m->hot, block, relaxed);
     atomic_put(&m->top, top + 1, release);
@@ -89,9 +89,9 @@ HKM_INLINE bool front_push_away(void *block) {
     heap_mine = &heap_gone;
     signal_fence();
     uint32_t count = atomic_get(&away->count, relaxed);
-    bool done = count < away->room && *live == arena_live_mark(block);
+    bool done = count < away->room && live_get(live) == arena_live_mark(block);
     if (done) {
-        *live = 0;
+        live_set(live, 0);
         away->packet->blocks[count] = block;
         atomic_put(&away->count, count + 1, release);
     }

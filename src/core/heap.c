@@ -342,7 +342,7 @@ static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
 HKM_INLINE unsigned put_home(struct heap *heap, struct slot *slot, unsigned class,
                              void *const *blocks, unsigned count) {
     unsigned before = slot_free(slot);
-    hkm_assert(*arena_live_byte(class, *blocks) == 0, "S5 a block that comes home is dead",
+    hkm_assert(live_get(arena_live_byte(class, *blocks)) == 0, "S5 a block that comes home is dead",
                *blocks);
     unsigned put = slot_put(slot, class, blocks, count);
     hkm_require(put > 0, "S5 a cached block is of its run, not in the bitmap, nor twice in a batch",

@@ -127,7 +127,7 @@ static bool describe_small(struct text *line, unsigned class, const char *pointe
         return false;
     }
     const char *block = slot->start + index * bytes;
-    bool live = !*dead && *arena_live_byte(class, block) == arena_live_mark(block);
+    bool live = !*dead && live_get(arena_live_byte(class, block)) == arena_live_mark(block);
     *dead = pointer == block && !live;
     if (*dead) {
         text_add(line, "the block of ");

@@ -386,6 +386,8 @@ static size_t purge_slots(uint32_t superslab, uint32_t mask) {
         if (os_purge(arena_slot_start(superslab * SUPERSLAB_SLOTS + at), count * SLOT_BYTES) == 0) {
             atomic_and(&ss->dirty, ~run, relaxed);
             bytes += count * SLOT_BYTES;
+            if (HKM_CHECK_LEVEL >= 1)
+                watch_purge(superslab * SUPERSLAB_SLOTS + at, count);
         }
     }
     return bytes;
@@ -424,7 +426,7 @@ static size_t purge_warm(uint32_t from, uint32_t now_ms, uint32_t age_ms, uint32
                                           (size_t)(i - from) << SUPERSLAB_SHIFT) == 0;
     if (i - from >= MAPS_PURGE_MIN)
         arena_purge_maps((size_t)from * SUPERSLAB_SLOTS, (size_t)(i - from) * SUPERSLAB_SLOTS);
-    if (HKM_CHECK_LEVEL >= 1 && i > from)
+    if (HKM_CHECK_LEVEL >= 1 && whole)
         watch_purge(from * SUPERSLAB_SLOTS, (size_t)(i - from) * SUPERSLAB_SLOTS);
     for (uint32_t k = from; k < i; k++) {
         struct superslab *ss = superslab_at(k);
