@@ -214,6 +214,29 @@ Test(large, what_can_never_fit_gives_NULL_and_loses_nothing) {
     check(alloc(MIB(62)) == slot);
 }
 
+/* Each SuperSlab ends in a gap of 2 slots: more of them than a search looks at from below. */
+Test(large, runs_fill_superslabs_behind_many_whose_gaps_are_too_small) {
+    start_arena(MIB(512));
+    size_t count = 0;
+    for (void *block; (block = try_alloc(5 * SLOT_BYTES, SLOT_BYTES)) != NULL; count++) {
+        size_t taken = superslab_top();
+        check(count + 6 >= taken * 6 - 6, "run %zu in SuperSlab %zu", count, taken - 1);
+    }
+    check(count >= 255 * 6, "%zu runs of 5 slots in 256 SuperSlabs", count);
+}
+Test(large, a_gap_anywhere_is_found_when_there_is_no_new_superslab) {
+    start_arena(MIB(512));
+    static uint32_t runs[256 * 6];
+    size_t count = 0;
+    for (void *block; (block = try_alloc(5 * SLOT_BYTES, SLOT_BYTES)) != NULL; count++)
+        runs[count] = arena_slot_of(block);
+    for (size_t i = count / 2; i < count; i += 100) {
+        check(large_free(runs[i]));
+        large_decay(os_clock_ms(), 0);
+        check(alloc(5 * SLOT_BYTES) == runs[i]);
+    }
+}
+
 Test(large, a_run_is_found_from_any_address_in_it) {
     start_arena(MIB(64));
     (void)alloc(MIB(1));

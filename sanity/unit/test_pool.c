@@ -55,6 +55,33 @@ Test(pool, stages_are_gone_through_in_order) {
     (void)take(5, 2);
 }
 
+Test(pool, runs_fill_a_new_superslab_behind_many_whose_gaps_are_too_small) {
+    start_arena(MIB(1024));
+    int error;
+    uint32_t last = 0;
+    for (int i = 0; i < 400; i++) { /* as large runs of 30 slots leave them */
+        last = superslab_take(1, SUPERSLAB_BYTES, &error);
+        check(last != 0);
+        superslab_release(last * SUPERSLAB_SLOTS + 30, 2, 0);
+    }
+    unsigned class = 1;
+    while (sizeclass_table[class].run_slots != 4)
+        class ++;
+    unsigned stage;
+    for (int i = 0; i < 7; i++) /* SuperSlab 0 */
+        check(take_any(class, me, &stage) != NULL && stage == 2);
+    for (unsigned i = 0; i < 80; i++) {
+        struct slot *slot = take_any(class, me, &stage);
+        check(slot != NULL && stage == (i % 8 == 0 ? 3 : 2), "run %u from stage %u", i, stage);
+        check(slot_number(slot) / SUPERSLAB_SLOTS == last + 1 + i / 8, "run %u", i);
+    }
+    while (take_any(class, me, &stage) != NULL) {
+    }
+    superslab_release((last - 30) * SUPERSLAB_SLOTS + 4, 4, 0);
+    struct slot *slot = take_any(class, me, &stage);
+    check(slot != NULL && slot_number(slot) == (last - 30) * SUPERSLAB_SLOTS + 4, "any gap");
+}
+
 Test(pool, an_empty_run_serves_its_own_class_only) {
     start_arena(MIB(64));
     for (unsigned class = 1; class < CLASS_COUNT; class++) {

@@ -147,24 +147,22 @@ static void cache_put(uint32_t slot) {
 
 /* Claims a run; 0 when there is none. */
 static uint32_t claim(size_t slots, size_t alignment) {
-    if (slots <= SUPERSLAB_SLOTS && alignment <= SLOT_BYTES) {
-        uint32_t end = superslab_top();
-        unsigned tries = 0;
-        for (size_t i = bitset_next_set(superslab_open, 0, end); i < end && tries < 64;
-             i = bitset_next_set(superslab_open, i + 1, end), tries++) {
-            uint32_t first = superslab_claim((uint32_t)i, (unsigned)slots, false);
-            if (first != 0)
-                return first;
-        }
-    }
+    static struct superslab_search search;
+    bool fits = slots <= SUPERSLAB_SLOTS && alignment <= SLOT_BYTES;
+    uint32_t first = fits ? superslab_claim_open(&search, (unsigned)slots, false, 64) : 0;
+    if (first != 0)
+        return first;
     size_t count = (slots + SUPERSLAB_SLOTS - 1) / SUPERSLAB_SLOTS;
     int error;
-    uint32_t first = superslab_take(count, alignment, &error) * SUPERSLAB_SLOTS;
-    if (first != 0) /* a large block may be touched here and there only */
-        superslab_make_small(first / SUPERSLAB_SLOTS, count);
+    first = superslab_take(count, alignment, &error) * SUPERSLAB_SLOTS;
+    if (first == 0)
+        return fits ? superslab_claim_any((unsigned)slots, false) : 0;
+    superslab_make_small(first / SUPERSLAB_SLOTS, count); /* may be touched here and there only */
     size_t over = count * SUPERSLAB_SLOTS - slots;
-    if (first != 0 && over > 0)
+    if (over > 0) {
+        atomic_put(&search.newest, first / SUPERSLAB_SLOTS + (uint32_t)count - 1, relaxed);
         superslab_release(first + (uint32_t)slots, over, os_clock_ms());
+    }
     return first;
 }
 

@@ -39,20 +39,10 @@ static void push(unsigned class, struct slot *slot) {
     atomic_add(&stacks[class].count, 1, relaxed);
 }
 
-/* Stage 2: the lowest open SuperSlab that has room, so that the higher ones can become empty. */
-static uint32_t claim_open(unsigned run) {
-    uint32_t end = superslab_top();
-    unsigned tries = 0;
-    for (size_t i = bitset_next_set(superslab_open, 0, end); i < end && tries < 256;
-         i = bitset_next_set(superslab_open, i + 1, end), tries++) {
-        uint32_t first = superslab_claim((uint32_t)i, run, true);
-        if (first != 0)
-            return first;
-    }
-    return 0;
-}
+#define SEARCH_FIRST 256u
 
-static ATOMIC(uint32_t) newest; /* the SuperSlab that stage 3 took last */
+/* Of stage 2; its `newest` is the SuperSlab that stage 3 took last. */
+static struct superslab_search search;
 
 /* Whether seven eighths of a SuperSlab are blocks that are out. */
 static bool is_dense(uint32_t superslab) {
@@ -78,7 +68,7 @@ static bool is_dense(uint32_t superslab) {
 static bool wants_huge(void) {
     if (options.large_pages != LARGE_PAGES_AUTO)
         return options.large_pages == LARGE_PAGES_ON;
-    return superslab_held() >= HUGE_FROM && is_dense(atomic_get(&newest, relaxed));
+    return superslab_held() >= HUGE_FROM && is_dense(atomic_get(&search.newest, relaxed));
 }
 
 /* Stage 3. */
@@ -86,11 +76,11 @@ static uint32_t claim_new(unsigned run) {
     int error;
     uint32_t superslab = superslab_take(1, SUPERSLAB_BYTES, &error);
     if (superslab == 0)
-        return 0;
+        return superslab_claim_any(run, true);
     uint32_t first = superslab * SUPERSLAB_SLOTS;
     if (wants_huge())
         superslab_make_huge(superslab);
-    atomic_put(&newest, superslab, relaxed);
+    atomic_put(&search.newest, superslab, relaxed);
     if (run < SUPERSLAB_SLOTS)
         superslab_release(first + run, SUPERSLAB_SLOTS - run, os_clock_ms());
     return first;
@@ -112,7 +102,8 @@ struct slot *pool_take(unsigned class, uint32_t owner, unsigned *stage) {
         return slot;
     }
     *stage = 2;
-    uint32_t first = claim_open(sizeclass_table[class].run_slots);
+    uint32_t first =
+        superslab_claim_open(&search, sizeclass_table[class].run_slots, true, SEARCH_FIRST);
     return first == 0 ? NULL : carve(first, class, owner);
 }
 

@@ -16,6 +16,7 @@ static bitset_word committed[ARENA_SUPERSLABS_MAX / 64];
 #define MAPS_PURGE_MIN 8u /* SuperSlabs side by side for which purging their maps pays its calls */
 
 #define KNOWN_STEP 1024u
+#define SEARCH_MORE 16u /* open SuperSlabs that superslab_claim_open looks at beyond the first */
 
 static ATOMIC(uint32_t) known = 1; /* the bits of `avail` are set as far as this: a small program
                                       does not touch the whole set */
@@ -268,6 +269,42 @@ uint32_t superslab_claim(uint32_t superslab, unsigned count, bool aligned) {
     }
     close_if_full(superslab);
     return 0;
+}
+
+/* Claims in one of the next `tries` open SuperSlabs from *from on, which becomes where it ended. */
+static uint32_t claim_from(uint32_t *from, unsigned count, bool aligned, unsigned tries) {
+    uint32_t end = superslab_top();
+    size_t i = bitset_next_set(superslab_open, *from, end);
+    for (; i < end && tries > 0; i = bitset_next_set(superslab_open, i + 1, end), tries--) {
+        uint32_t first = superslab_claim((uint32_t)i, count, aligned);
+        if (first != 0) {
+            *from = (uint32_t)i;
+            return first;
+        }
+    }
+    *from = i < end ? (uint32_t)i : 0;
+    return 0;
+}
+
+uint32_t superslab_claim_any(unsigned count, bool aligned) {
+    uint32_t from = 0;
+    return claim_from(&from, count, aligned, UINT32_MAX);
+}
+
+uint32_t superslab_claim_open(struct superslab_search *search, unsigned count, bool aligned,
+                              unsigned tries) {
+    uint32_t from = 0;
+    uint32_t first = claim_from(&from, count, aligned, tries);
+    if (first != 0 || from == 0)
+        return first;
+    first = superslab_claim(atomic_get(&search->newest, relaxed), count, aligned);
+    if (first != 0)
+        return first;
+    uint32_t next = atomic_get(&search->next, relaxed);
+    from = next > from ? next : from;
+    first = claim_from(&from, count, aligned, SEARCH_MORE);
+    atomic_put(&search->next, from, relaxed);
+    return first;
 }
 
 bool superslab_claim_mask(uint32_t superslab, uint32_t mask) {

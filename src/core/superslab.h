@@ -65,6 +65,17 @@ int superslab_take_at(uint32_t first, size_t count);
 /* Claims `count` (1..32) neighbouring UNUSED slots of a SuperSlab, aligned to their count if asked.
  * Returns the first one's number, or 0. */
 uint32_t superslab_claim(uint32_t superslab, unsigned count, bool aligned);
+/* Claims slots likewise in an open SuperSlab: the lowest of the first `tries` of them that has
+ * room, so that the higher ones can become empty. Then `newest`, the last one that was taken for
+ * such a run, and some that follow the place where the search ended the last time: those in front
+ * may be full of gaps too small for this run. Returns the first slot's number, or 0. */
+struct superslab_search {
+    ATOMIC(uint32_t) newest, next;
+};
+uint32_t superslab_claim_open(struct superslab_search *search, unsigned count, bool aligned,
+                              unsigned tries);
+/* Claims slots likewise in any open SuperSlab. */
+uint32_t superslab_claim_any(unsigned count, bool aligned);
 /* Claims exactly these slots; false when any of them is not UNUSED. */
 bool superslab_claim_mask(uint32_t superslab, uint32_t mask);
 /* Marks slots dirty, because somebody is about to hand them out; true when none of them was. */
