@@ -311,3 +311,4 @@ include fuzz/mutants/mutants.mk
 # ---- stress ----------------------------------------------------------------------
 
 include stress/stress.mk
+include sanity/steps/steps.mk

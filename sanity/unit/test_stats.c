@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-#include "core/arena.h"
+#include "core/heap.h"
 #include "core/stats.h"
 
 static struct hkm_stats stats;
@@ -113,6 +113,28 @@ Test(stats, live_blocks_are_exact_with_packets_under_way) {
     check(stats.remote_frees == SLOTS / 2 && stats.remote_packets > 0 && stats.bytes_cached > 0);
     check(stats.heaps >= 2 && stats.heaps_orphan == stats.heaps - 1);
     (void)hkm_purge();
+    check_live();
+}
+
+/* More comes home than the owner's next fill wants: what is over stays in its stash. */
+Test(stats, live_blocks_are_exact_with_packets_in_a_stash) {
+    options.quarantine_kib = 0;
+    options.fill_batch = 4;
+    for (size_t k = 0; k < SLOTS; k++) {
+        model.blocks[k] = hkm_malloc(200);
+        count(model.blocks[k], true);
+    }
+    for (size_t k = 0; k < SLOTS; k++)
+        if (k % 8 < 4)
+            count(model.blocks[k], false);
+    check(unit_run_threads(4, free_of_others, NULL) == 0);
+    unsigned class = arena_class_of_slot(arena_slot_of(model.blocks[7]));
+    size_t k = 0;
+    for (; heap_mine->bins[class].stash == NULL && k < SLOTS; k += 8) {
+        model.blocks[k] = hkm_malloc(200); /* what the magazine had, then a fill */
+        count(model.blocks[k], true);
+    }
+    check(heap_mine->bins[class].stash != NULL, "the fill took no packets");
     check_live();
 }
 
