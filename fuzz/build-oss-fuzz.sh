@@ -23,13 +23,18 @@ for name in grammar model oracle oracle_state harness fuzz_ops fuzz_options; do
     compile "fuzz/$name.c"
 done
 
+# Of override.c, which would take the place of the fuzzer's own malloc, mallinfo2 alone.
+compile src/api/override.c
+objcopy --keep-global-symbol=mallinfo2 "$work/src_api_override.o" "$work/fuzz_mallinfo2.o"
+rm "$work/src_api_override.o"
+
 link() { # link TARGET OBJECTS...
     local target=$1
     shift
     # shellcheck disable=SC2086
     "$CXX" ${CXXFLAGS:-} -o "$OUT/$target" "$@" "$work"/src_*.o $LIB_FUZZING_ENGINE -pthread -ldl
 }
-link fuzz_ops "$work"/fuzz_{fuzz_ops,grammar,model,oracle,oracle_state,harness}.o
+link fuzz_ops "$work"/fuzz_{fuzz_ops,grammar,model,oracle,oracle_state,harness,mallinfo2}.o
 link fuzz_options "$work/fuzz_fuzz_options.o"
 
 corpus() { # corpus TARGET FOLDER

@@ -38,6 +38,11 @@ _Noreturn void oracle_fail(const char *format, ...) {
 static bool may_be_out(size_t bytes, size_t alignment, uint64_t faults) {
     if (oracle_faults != faults || oracle_reserved < (uint64_t)1 << 32)
         return true;
+    /* A place of that alignment is taken by whatever lies at its start, be it a byte; a few are
+     * by what is cached, or at the ends. (4,096 blocks of 57 bytes, each aligned to 1 GiB.) */
+    if (alignment > SUPERSLAB_BYTES &&
+        model_count() + model_usable_bytes() / alignment + 16 >= oracle_reserved / alignment)
+        return true;
     return bytes > oracle_reserved / 4 || alignment > oracle_reserved / 8 ||
            model_usable_bytes() + bytes > oracle_reserved / 4;
 }
@@ -520,6 +525,7 @@ void oracle_end_run(void) {
     play.record = end;
     play.touched_end = UINT64_MAX;
     oracle_stats();
+    oracle_mallinfo();
     uint32_t slot = model_next_live(0);
     for (; slot != NO_BLOCK; slot = model_next_live(slot))
         oracle_free(slot, OP_FREE);
@@ -527,6 +533,7 @@ void oracle_end_run(void) {
     oracle_advance_clock(10000);
     (void)hkm_purge();
     oracle_nothing_is_live();
+    oracle_mallinfo();
     oracle_heap_check();
     model_clear();
     uint64_t faults = oracle_faults;

@@ -58,6 +58,7 @@ bool oracle_fault_is_armed(void);
 void oracle_clock(const struct record *r);
 void oracle_advance_clock(uint32_t ms);
 void oracle_stats(void);
+void oracle_mallinfo(void);
 void oracle_print_stats(void);
 void oracle_nothing_is_live(void);
 void oracle_heap_check(void);

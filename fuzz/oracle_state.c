@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -179,6 +180,22 @@ void oracle_stats(void) {
            "hkm_stats_get wrote more than 48 bytes");
     part.struct_bytes = 7;
     expect(hkm_stats_get(&part) == EINVAL, "hkm_stats_get took 7 bytes");
+}
+
+/* mallinfo2 (override.c's, see fuzz.mk) against the model and the statistics. */
+void oracle_mallinfo(void) {
+    struct hkm_stats s = check_stats();
+    struct mallinfo2 info = mallinfo2();
+    expect(info.uordblks + info.hblkhd == model_usable_bytes(),
+           "%llu bytes are live, mallinfo2 says %zu small, %zu large",
+           (unsigned long long)model_usable_bytes(), info.uordblks, info.hblkhd);
+    expect(info.uordblks == s.small_bytes_live && info.hblks == s.large_blocks_live &&
+               info.fordblks == s.bytes_cached + s.bytes_free && info.fsmblks == s.bytes_cached &&
+               info.ordblks == s.slots_active + s.slots_empty &&
+               info.keepcost == s.bytes_large_cached + s.bytes_free &&
+               info.arena == info.uordblks + info.fordblks && info.usmblks == 0 &&
+               info.smblks == 0,
+           "mallinfo2 and the statistics contradict each other");
 }
 
 void oracle_print_stats(void) {
