@@ -1,6 +1,8 @@
 /* realloc_across.c -- blocks resized by threads that did not make them.
  * Purpose     a thread takes a block from a shared table, grows or shrinks it, across the border
- *             between classes and large blocks too, and puts it back for others.
+ *             between classes and large blocks too, and puts it back for others. Each thread
+ *             uses every class, and a block seldom stays where it was made: the worst there is for
+ *             memory that threads keep apart.
  * Oracle      contents before, what realloc must keep, contents after; counts.
  */
 #include "stress.h"
@@ -41,6 +43,7 @@ static void body(struct stress_thread *t) {
 
 int main(int argc, char **argv) {
     stress_begin("realloc_across", argc, argv, "");
+    stress.rss_thread = MIB(8);
     stress_run(1.0, stress.threads, body);
     stress_drop_all(&stress_threads[0], cells, CELLS);
     return stress_end();

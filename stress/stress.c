@@ -600,8 +600,8 @@ static void check_counts(const struct totals *sum) {
 
 static size_t rss_bound(void) {
     unsigned threads = spawned > stress.at_once ? spawned : stress.at_once;
-    return (size_t)(STRESS_RSS_MULTIPLE * peak_live()) + threads * STRESS_RSS_THREAD +
-           STRESS_RSS_FIXED;
+    size_t each = stress.rss_thread > 0 ? stress.rss_thread : STRESS_RSS_THREAD;
+    return (size_t)(STRESS_RSS_MULTIPLE * peak_live()) + threads * each + STRESS_RSS_FIXED;
 }
 
 static void check_rss(size_t grown, size_t bound) {

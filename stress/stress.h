@@ -14,10 +14,12 @@
  *                 follow from the block's first word and the tag, so that whoever takes the word
  *                 can check all of it, and two holders of one block do not agree on it
  *             T2. made == dropped at the end, and hkm_stats_get says that nothing is live
- *             T3. peak RSS - RSS at the start <= 2 * peak live bytes + 1 MiB for each thread that
- *                 is alive at once + 8 MiB (STRESS_RSS_*; in a checked build 4 times, 2 MiB and
- *                 32 MiB). Not under a sanitizer, whose shadow it would count, and not under
- *                 options that are there to keep more.
+ *             T3. peak RSS - RSS at the start <= 2 * peak live bytes + 4 MiB for each thread that
+ *                 is alive at once + 8 MiB (STRESS_RSS_*; in a checked build 4 times, 4 MiB and
+ *                 32 MiB). A run and a magazine of each of the 84 classes are 16 MiB: 4 MiB says
+ *                 that a thread keeps a quarter of that, `rss_thread` that a program needs more.
+ *                 Not under a sanitizer, whose shadow it would count, and not under options that
+ *                 are there to keep more.
  *             T4. nothing here allocates from hkm_* but stress_make and stress_resize
  * Ordering    words pass between threads by a release that puts and an acquire that takes, and by
  *             nothing else while the threads run: a cell that was emptied is seen so by a relaxed
@@ -72,7 +74,7 @@
 /* The checked library keeps a record and redzones for each block, and a quarantine. */
 #define STRESS_CHECKED (HKM_CHECK > 0)
 #define STRESS_RSS_MULTIPLE (STRESS_CHECKED ? 4.0 : 2.0)
-#define STRESS_RSS_THREAD MIB(STRESS_CHECKED ? 2 : 1)
+#define STRESS_RSS_THREAD MIB(4)
 #define STRESS_RSS_FIXED MIB(STRESS_CHECKED ? 32 : 8)
 
 typedef _Atomic(uint64_t) stress_cell; /* 0, or a block's word */
@@ -96,12 +98,13 @@ struct stress {
     unsigned threads;
     double seconds;
     uint64_t seed;
-    const char *mode; /* the first word that is no option; "" if there is none */
-    bool tiny_arena;  /* HAKMEM_OPTIONS limits the arena: NULL is an answer for everyone */
-    bool keeps_more;  /* HAKMEM_OPTIONS asks for more memory to be kept */
-    unsigned at_once; /* threads alive at once, if more than stress_run started (T3) */
-    bool child;       /* in a forked child: failures end it with 66 */
-    bool soak;        /* one program of many in a process that goes on (soak.c): no T3 at its end */
+    const char *mode;  /* the first word that is no option; "" if there is none */
+    bool tiny_arena;   /* HAKMEM_OPTIONS limits the arena: NULL is an answer for everyone */
+    bool keeps_more;   /* HAKMEM_OPTIONS asks for more memory to be kept */
+    size_t rss_thread; /* what T3 allows a thread, if not STRESS_RSS_THREAD */
+    unsigned at_once;  /* threads alive at once, if more than stress_run started (T3) */
+    bool child;        /* in a forked child: failures end it with 66 */
+    bool soak; /* one program of many in a process that goes on (soak.c): no T3 at its end */
     void (*sample)(double live_mib, double rss_mib); /* called once a second while threads run */
 };
 extern struct stress stress;

@@ -58,13 +58,15 @@ static size_t check_heap_class(struct heap *heap, unsigned class) {
     uint32_t prev = 0;
     for (uint32_t s = bin->head; s != 0; prev = s, s = slot_at(s)->next) {
         check(slot_state(s) == SLOT_ACTIVE && slot_at(s)->class == class, "S2 class %u", class);
-        check(atomic_get(&slot_at(s)->owner, relaxed) == heap->id && slot_at(s)->prev == prev, "H2");
+        check(atomic_get(&slot_at(s)->owner, relaxed) == heap->id && slot_at(s)->prev == prev,
+              "H2");
         check(slot_free(slot_at(s)) > 0 && slot_free(slot_at(s)) < slot_at(s)->capacity + 1u, "S2");
     }
     check(bin->tail == prev, "the list's end");
     if (bin->empty != 0)
         check(slot_state(bin->empty) == SLOT_EMPTY &&
-                  slot_free(slot_at(bin->empty)) == slot_at(bin->empty)->capacity, "H3 S3");
+                  slot_free(slot_at(bin->empty)) == slot_at(bin->empty)->capacity,
+              "H3 S3");
     return held(m) + packets_hold(bin->stash) +
            packets_hold(atomic_get(&heap->inbox[class], relaxed));
 }
@@ -97,7 +99,7 @@ static size_t live_blocks(unsigned class) {
 Test(heap, every_class_fills_flushes_and_drains_without_losing_a_block) {
     start_arena(GIB(1));
     struct heap *heap = new_heap();
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         unsigned count = 2 * sizeclass_table[class].capacity + 3;
         size_t bytes = sizeclass_bytes(class);
         count = unit_is_slow() && count > 300 ? 300 : count;
@@ -235,7 +237,7 @@ Test(heap, fast_cap_and_fill_batch_bound_a_magazine) {
     options.fill_batch = 3;
     start_arena(MIB(64));
     struct heap *heap = new_heap();
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         check(heap->magazines[class].cap_max <= 12 && heap->magazines[class].cap_max >= 2);
         check(fill(heap, class) != NULL && held(&heap->magazines[class]) <= 2, "class %u", class);
     }
@@ -375,6 +377,63 @@ Test(heap, without_a_packet_a_remote_free_goes_straight_into_the_bitmap) {
     check(slot_free(slot_of_block(9, blocks[0])) == slot_of_block(9, blocks[0])->capacity - 1u);
     heap_free_borrowed(9, blocks[99]);
     check(live_blocks(9) == 0 && home->bins[9].empty != 0);
+}
+
+static struct heap *heaps_with_a_run_to_spare(unsigned class, unsigned count, unsigned taken) {
+    start_arena(MIB(64));
+    struct heap *spare = new_heap();
+    while (heap_count() < count)
+        (void)new_heap();
+    unsigned run = sizeclass_table[class].capacity;
+    check(heap_enter(spare));
+    for (unsigned i = 0; i < run; i++)
+        blocks[i] = heap_take_one(spare, class);
+    check(heap_send_home(spare, class, blocks + taken, run - taken) == 0);
+    heap_leave(spare);
+    return spare;
+}
+
+/* Whether another of `count` heaps gets the run of which a first one has `taken` blocks out. */
+static bool run_is_shared(size_t bytes, unsigned count, unsigned taken) {
+    unsigned class = sizeclass_of(bytes);
+    struct heap *spare = heaps_with_a_run_to_spare(class, count, taken);
+    struct heap *other = heap_by_number(count - 1);
+    struct slot *slot = slot_of_block(class, blocks[0]);
+    check(heap_enter(other));
+    void *block = heap_take_one(other, class);
+    heap_leave(other);
+    bool shared = slot_of_block(class, block) == slot;
+    check(atomic_get(&slot->owner, relaxed) == (shared ? other : spare)->id);
+    check(arena_owner_of_slot(slot_number(slot)) == (shared ? other : spare)->id);
+    check((spare->bins[class].head == 0) == shared);
+    if (shared) { /* what is live of it comes home to the new owner */
+        flush(spare, class, blocks[0]);
+        drain(spare, true);
+        check(live_blocks(class) == taken && atomic_get(&other->inbox[class], relaxed) != NULL);
+    }
+    return shared;
+}
+
+Test(heap, among_five_threads_a_run_that_is_half_free_goes_to_who_needs_it) {
+    check(run_is_shared(KIB(4), 5, 8));
+}
+Test(heap, among_four_threads_runs_stay) { check(!run_is_shared(KIB(4), 4, 8)); }
+Test(heap, a_run_that_is_mostly_out_stays) { check(!run_is_shared(KIB(4), 5, 9)); }
+Test(heap, a_run_of_small_blocks_stays) { check(!run_is_shared(512, 5, 1)); }
+
+Test(heap, a_large_block_of_another_heap_is_not_kept_until_there_are_more) {
+    start_arena(MIB(64));
+    struct heap *home = new_heap();
+    struct heap *away = new_heap();
+    unsigned class = sizeclass_of(KIB(32));
+    check(heap_enter(home));
+    void *block = heap_take_one(home, class);
+    heap_leave(home);
+    check(heap_enter(away));
+    heap_flush_away(away, class, block);
+    heap_leave(away);
+    check(atomic_get(&home->inbox[class], relaxed) != NULL);
+    check(atomic_get(&away->away[class].count, relaxed) == 0 && live_blocks(class) == 0);
 }
 
 /* ---- what must not pass ---- */

@@ -16,6 +16,9 @@
 #define FIRST_CAP_BYTES KIB(2)
 #define ONE_WAY_BYTES KIB(16)     /* a magazine's, that only spills or only runs dry */
 #define AWAY_BYTES KIB(16)        /* what is gathered of a class before it is sent home */
+#define SHARE_THREADS 4u          /* among more than so many, runs of blocks ... */
+#define SHARE_BYTES KIB(1)        /* ... from here on go from thread to thread */
+#define SHARE_TRIES 8u            /* heaps that are asked for one */
 #define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner */
 #define IDLE_DIRTY_ALARM KIB(256) /* from here on a heap must not miss the purge delay */
 
@@ -515,19 +518,29 @@ static void collect_class(struct heap *heap, unsigned class) {
     }
 }
 
+/* The EMPTY run that a bin keeps, to the pool. */
+static void give_kept(struct bin *bin) {
+    if (bin->empty != 0) {
+        struct slot *slot = slot_at(bin->empty);
+        bin->empty = 0;
+        pool_give(slot);
+    }
+}
+
 void heap_collect(struct heap *heap) {
     for (unsigned class = 1; class < CLASS_COUNT; class++) {
         collect_class(heap, class);
-        struct bin *bin = &heap->bins[class];
-        if (bin->empty != 0) {
-            struct slot *slot = slot_at(bin->empty);
-            bin->empty = 0;
-            pool_give(slot);
-        }
+        give_kept(&heap->bins[class]);
     }
 }
 
 /* ---- fill and flush ---- */
+
+static void move_run(struct bin *from, struct slot *slot, struct heap *to, unsigned class) {
+    unlink(from, slot);
+    slot_own(slot, to->id);
+    link_last(&to->bins[class], slot);
+}
 
 /* Takes over the partial runs of a class that orphans hold. The lock is held; others' are tried. */
 static bool inherit(struct heap *heap, unsigned class) {
@@ -541,15 +554,38 @@ static bool inherit(struct heap *heap, unsigned class) {
         if (orphan == heap || !heap_try_enter(orphan))
             continue;
         collect_class(orphan, class);
-        while (theirs->head != 0) {
-            struct slot *slot = slot_at(theirs->head);
-            unlink(theirs, slot);
-            slot_own(slot, heap->id);
-            link_last(bin, slot);
-        }
+        while (theirs->head != 0)
+            move_run(theirs, slot_at(theirs->head), heap, class);
         heap_leave(orphan);
     }
     return bin->head != 0;
+}
+
+/* Where each of many threads would hold a run of every class that it ever used, the runs go to who
+ * needs them: one of which half is free, from another thread's heap; and what that keeps EMPTY
+ * goes to the pool. Not small blocks: neighbours in a cache line should stay with one thread. */
+static bool share(struct heap *heap, unsigned class) {
+    struct bin *bin = &heap->bins[class];
+    uint32_t end = heap_count();
+    for (unsigned tries = 0; tries < SHARE_TRIES && tries < end && bin->head == 0; tries++) {
+        heap->asked = heap->asked + 1 < end ? heap->asked + 1 : 0;
+        struct heap *other = heap_by_number(heap->asked);
+        if (other == NULL || other == heap || atomic_get(&other->state, relaxed) != HEAP_OWNED ||
+            !heap_try_enter(other))
+            continue;
+        collect_class(other, class);
+        struct bin *theirs = &other->bins[class];
+        give_kept(theirs);
+        struct slot *last = theirs->tail == 0 ? NULL : slot_at(theirs->tail);
+        if (last != NULL && slot_free(last) * 2 >= last->capacity)
+            move_run(theirs, last, heap, class);
+        heap_leave(other);
+    }
+    return bin->head != 0;
+}
+
+static bool is_shared(unsigned class) {
+    return heap_count() - heap_orphans() > SHARE_THREADS && sizeclass_bytes(class) >= SHARE_BYTES;
 }
 
 /* The last run in the list, if nothing of it is out: it would stay ACTIVE for nobody. */
@@ -564,7 +600,7 @@ static void drop_unused(struct heap *heap, unsigned class) {
  * many runs, which other classes could have instead of a new SuperSlab. When blocks of the class
  * come home meanwhile, these will do, and the run is given back. */
 static bool get_run(struct heap *heap, unsigned class, bool own) {
-    if (heap_orphans() > 0 && inherit(heap, class))
+    if ((heap_orphans() > 0 && inherit(heap, class)) || (is_shared(class) && share(heap, class)))
         return true;
     unsigned stage;
     heap_leave(heap);
@@ -724,6 +760,8 @@ void heap_flush_away(struct heap *heap, unsigned class, void *block) {
     away->packet->blocks[count] = block;
     away->room = away_room(class);
     atomic_put(&away->count, count + 1, release);
+    if (away->room == 1)
+        send_gathered(heap, class);
 }
 
 void *heap_take_one(struct heap *heap, unsigned class) {

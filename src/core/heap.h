@@ -100,6 +100,7 @@ struct heap {
     uint32_t drain_ms; /* owner: last drain */
     uint32_t armed_ms; /* owner: last heap_arm */
     size_t cap_bytes;  /* owner: bytes by which magazines have grown */
+    uint32_t asked;    /* lock: the last heap that was asked for a run */
     void **next_array; /* arrays are cut from the memory behind this record, as they are needed */
     struct heap_stats stats;
     struct bin bins[CLASS_COUNT];
