@@ -8,12 +8,17 @@
  *               crashed    a fault or a hang: loud, but without a word
  *               dead       silent, and the bit is of a field that is listed as dead, with a reason
  *               harmless   silent, and everything that the program sees was right
- *               bad        silent, and two live blocks overlapped, or one lost its contents
+ *               bad        silent to the end, and two live blocks overlapped, or one lost its
+ *                          contents
+ *               late       (release build) likewise, but then the allocator saw it and ended the
+ *                          process: the workload goes on after what its oracle saw, without the
+ *                          block that was handed out twice
  * Checks      checked build: reported and dead are at least 99.9 % of the flips, none is bad.
  *             Crashes count as reported: crash_report=on makes one of them.
  *             Release build: no overlap in silence (-g: exit code 1 when there is one).
  * Arguments   corrupt [-n FLIPS a field (200)] [-s SEED] [-j JOBS (2)] [-v] [-g]
- *             corrupt FIELD NUMBER   one flip, in this process: FIELD as in the table
+ *             corrupt FIELD NUMBER   one flip, in this process, and what overlaps: FIELD as in
+ *                                    the table
  */
 #include <errno.h>
 #include <pthread.h>
@@ -47,6 +52,11 @@ static struct live {
 static size_t live_count;
 static uint64_t random_state = 1;
 static bool after_flip;
+static void *twice[64]; /* blocks that overlapped others: freed at the end */
+static size_t twice_count;
+static bool explains; /* one flip, in this process */
+static int *found; /* what the oracle saw first after the flip; shared with the parent */
+static const bool checked = HKM_CHECK_LEVEL > 0;
 
 static uint64_t next_random(void) {
     random_state ^= random_state >> 12;
@@ -61,7 +71,10 @@ static void silent(int code) {
         (void)fprintf(stderr, "corrupt: the workload fails without a flip (%d)\n", code);
         code = 99;
     }
-    _exit(code);
+    if (checked || !after_flip)
+        _exit(code);
+    if (*found == 0)
+        *found = code;
 }
 
 /* All of a small block, the ends and some bytes between of a large one. */
@@ -85,10 +98,22 @@ static void expect(const struct live *b) {
 /* Enters a block: it must not overlap any other. */
 static void enter(void *at, size_t bytes) {
     uintptr_t start = (uintptr_t)at, end = start + (bytes > 0 ? bytes : 1);
+    bool overlaps = false;
     for (size_t i = 0; i < live_count; i++)
         if (start < (uintptr_t)live[i].at + (live[i].bytes > 0 ? live[i].bytes : 1) &&
-            (uintptr_t)live[i].at < end)
-            silent(EXIT_OVERLAP);
+            (uintptr_t)live[i].at < end) {
+            overlaps = true;
+            if (explains)
+                (void)printf("%zu bytes at %p, in a run of class %u, overlap %zu at %p\n", bytes, at,
+                             arena_class_of_slot(arena_slot_of(at)), live[i].bytes,
+                             (void *)live[i].at);
+        }
+    if (overlaps) {
+        silent(EXIT_OVERLAP);
+        if (twice_count < sizeof twice / sizeof twice[0])
+            twice[twice_count++] = at;
+        return;
+    }
     live[live_count] = (struct live){at, bytes, (unsigned char)next_random()};
     fill(&live[live_count++]);
 }
@@ -194,6 +219,8 @@ static void go_on(bool walk) {
         (void)hkm_heap_check();
     while (live_count > 0)
         release(live_count - 1);
+    while (twice_count > 0)
+        hkm_free(twice[--twice_count]);
     (void)hkm_purge();
     if (walk)
         (void)hkm_heap_check();
@@ -438,19 +465,24 @@ static void flip(unsigned field, size_t bit) {
     if (piece == NULL)
         exit(2);
     bit += piece->first;
+    if (explains) {
+        uint64_t word;
+        memcpy(&word, piece->at + bit / 64 * 8, sizeof word);
+        (void)printf("flips bit %zu of %016llx\n", bit % 64, (unsigned long long)word);
+    }
     piece->at[bit / 8] ^= (unsigned char)(1u << (bit % 8));
 }
 
 /* ---- the run ---- */
 
-enum outcome { REPORTED, CRASHED, HUNG, SILENT, OVERLAP, DAMAGED, OUTCOMES };
+enum outcome { REPORTED, CRASHED, HUNG, SILENT, LATE, OVERLAP, DAMAGED, OUTCOMES };
 static struct tally { unsigned count[FIELDS_MAX][OUTCOMES]; } * tallies; /* one a worker, shared */
-static const bool checked = HKM_CHECK_LEVEL > 0;
 static bool talkative;
 static sigset_t child_ends;
 
 static enum outcome one_flip(unsigned field, size_t bit) {
     (void)fflush(stdout);
+    *found = 0;
     pid_t pid = fork();
     if (pid == 0) {
         if (freopen("/dev/null", "w", stderr) == NULL)
@@ -458,7 +490,7 @@ static enum outcome one_flip(unsigned field, size_t bit) {
         (void)hkm_heap_check(); /* all is well, and what there is to do after a fork is done */
         flip(field, bit);
         go_on(checked);
-        _exit(0);
+        _exit(*found);
     }
     /* The walk blocks signals: only SIGKILL ends a child that hangs in it. */
     int status = 0;
@@ -472,6 +504,8 @@ static enum outcome one_flip(unsigned field, size_t bit) {
     }
     if (WIFSIGNALED(status)) {
         int number = WTERMSIG(status);
+        if (*found != 0)
+            return LATE;
         return number == SIGABRT ? REPORTED : number == SIGKILL ? HUNG : CRASHED;
     }
     return WEXITSTATUS(status) == EXIT_OVERLAP   ? OVERLAP
@@ -497,8 +531,8 @@ static void work(unsigned worker, unsigned workers, size_t flips, uint64_t seed)
                 (checked && fields[f].dead == NULL && outcome != REPORTED && outcome != CRASHED);
             if (wanted && (talkative || tallies[worker].count[f][outcome] <= 2))
                 (void)printf("%s: corrupt '%s' %zu\n",
-                             (const char *[]){"", "crashed", "hung", "silent", "OVERLAP",
-                                              "DAMAGED"}[outcome],
+                             (const char *[]){"", "crashed", "hung", "silent", "late",
+                                              "OVERLAP", "DAMAGED"}[outcome],
                              fields[f].name, bit);
         }
     }
@@ -506,8 +540,8 @@ static void work(unsigned worker, unsigned workers, size_t flips, uint64_t seed)
 
 static bool table(unsigned workers) {
     unsigned sum[OUTCOMES] = {0}, dead_sum = 0, total = 0;
-    (void)printf("\n%-32s %9s %6s %8s %7s %6s %8s %7s %7s\n", "field", "bits", "flips", "reported",
-                 "crashed", "dead", "harmless", "overlap", "damaged");
+    (void)printf("\n%-32s %9s %6s %8s %7s %6s %8s %6s %7s %7s\n", "field", "bits", "flips",
+                 "reported", "crashed", "dead", "harmless", "late", "overlap", "damaged");
     for (unsigned f = 0; f < field_count; f++) {
         unsigned c[OUTCOMES] = {0}, flips = 0;
         for (unsigned w = 0; w < workers; w++)
@@ -520,13 +554,13 @@ static bool table(unsigned workers) {
         unsigned dead = fields[f].dead != NULL ? c[SILENT] : 0;
         dead_sum += dead;
         total += flips;
-        (void)printf("%-32s %9zu %6u %8u %7u %6u %8u %7u %7u\n", fields[f].name, fields[f].bits,
-                     flips, c[REPORTED], c[CRASHED] + c[HUNG], dead, c[SILENT] - dead, c[OVERLAP],
-                     c[DAMAGED]);
+        (void)printf("%-32s %9zu %6u %8u %7u %6u %8u %6u %7u %7u\n", fields[f].name, fields[f].bits,
+                     flips, c[REPORTED], c[CRASHED] + c[HUNG], dead, c[SILENT] - dead, c[LATE],
+                     c[OVERLAP], c[DAMAGED]);
     }
-    (void)printf("%-32s %9s %6u %8u %7u %6u %8u %7u %7u\n\n", "all", "", total, sum[REPORTED],
-                 sum[CRASHED] + sum[HUNG], dead_sum, sum[SILENT] - dead_sum, sum[OVERLAP],
-                 sum[DAMAGED]);
+    (void)printf("%-32s %9s %6u %8u %7u %6u %8u %6u %7u %7u\n\n", "all", "", total, sum[REPORTED],
+                 sum[CRASHED] + sum[HUNG], dead_sum, sum[SILENT] - dead_sum, sum[LATE],
+                 sum[OVERLAP], sum[DAMAGED]);
     (void)printf("Dead, and why:\n");
     for (unsigned f = 0; f < field_count; f++)
         if (fields[f].dead != NULL)
@@ -572,6 +606,9 @@ int main(int argc, char **argv) {
                            "check_quiet=on,crash_report=on"
                          : "arena_mib=256,drain_interval=3600000,purge_delay_ms=3600000",
                  1);
+    found = mmap(NULL, sizeof *found, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (found == MAP_FAILED)
+        return 2;
     random_state = seed * 77 + 1;
     prepare();
     add_fields();
@@ -579,10 +616,15 @@ int main(int argc, char **argv) {
         for (unsigned f = 0; f < field_count; f++)
             if (strcmp(fields[f].name, argv[optind]) == 0) {
                 random_state = seed + 12345;
+                explains = true;
+                (void)setvbuf(stdout, NULL, _IOLBF, 0);
                 flip(f, strtoull(argv[optind + 1], NULL, 0));
                 go_on(checked);
-                (void)printf("silent, and the oracle found nothing\n");
-                return 0;
+                (void)printf("silent, and the oracle found %s\n",
+                             *found == 0              ? "nothing"
+                             : *found == EXIT_OVERLAP ? "an overlap"
+                                                      : "lost contents");
+                return *found;
             }
         return 2;
     }
@@ -600,6 +642,10 @@ int main(int argc, char **argv) {
     (void)fflush(stdout);
     for (unsigned w = 0; w < workers; w++)
         if (fork() == 0) {
+            found = mmap(NULL, sizeof *found, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                         -1, 0);
+            if (found == MAP_FAILED)
+                _exit(2);
             work(w, workers, flips, seed);
             (void)fflush(stdout);
             _exit(0);

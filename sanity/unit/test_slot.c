@@ -333,3 +333,20 @@ Test(slot, random_takes_and_puts_keep_a_model_of_the_run) {
         retire(slot);
     }
 }
+
+/* Whatever stands in a magazine or packet that is not a block's start does not go home. */
+Test(slot, only_the_start_of_a_block_is_put) {
+    start_arena();
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+        const struct sizeclass *sc = &sizeclass_table[class];
+        check(sc->bytes % BLOCK_ALIGN == 0 && sc->inverse == ((UINT64_C(1) << 42) + sc->bytes - 1) / sc->bytes);
+        size_t run = sc->run_slots * SLOT_BYTES;
+        for (uint64_t offset = 0; offset < run; offset += class % 8 == 0 ? 1 : 8) {
+            uint64_t index = slot_exact_index(sc, offset);
+            if (offset % sc->bytes == 0)
+                check(index == offset / sc->bytes, "class %u, offset %llu", class, (unsigned long long)offset);
+            else
+                check(index >= SLOT_BLOCKS_MAX, "class %u, offset %llu", class, (unsigned long long)offset);
+        }
+    }
+}

@@ -114,15 +114,25 @@ HKM_INLINE unsigned slot_stretch(void *const *blocks, unsigned most, ptrdiff_t s
     return length;
 }
 
+/* The number of the block that starts `offset` bytes behind the first; 2^46 or more for any other
+ * place of its run. The inverse is 2^42 / bytes, rounded up: the bits below 42 of the product are
+ * less than a run's length, 2^21, where a block starts, and at least the inverse, 2^24 or more,
+ * elsewhere. Rotated to the top, what is between makes the number too large. */
+HKM_INLINE uint64_t slot_exact_index(const struct sizeclass *sc, uint64_t offset) {
+    uint64_t product = offset * sc->inverse >> 24;
+    return product >> 18 | product << 46;
+}
+_Static_assert(SMALL_BYTES_MAX == (size_t)1 << 18, "an inverse is at least 2^24");
+
 /* Puts blocks[0] back into the bitmap of a run of `class`, and as many of those after it as are its
  * neighbours, up or down, and share its word: so blocks that were freed in order go home by the
- * word. Returns how many they were; 0 when blocks[0] is not of this run, or one of them was in the
- * bitmap already (S5), which the caller reports. */
+ * word. Returns how many they were; 0 when blocks[0] is no block of this run, or one of them was in
+ * the bitmap already (S5), which the caller reports. */
 HKM_INLINE unsigned slot_put(struct slot *slot, unsigned class, void *const *blocks,
                              unsigned count) {
     const struct sizeclass *sc = &sizeclass_table[class];
     uint64_t offset = (uint64_t)((const char *)blocks[0] - slot->start);
-    uint64_t index = (offset * sc->inverse) >> 42;
+    uint64_t index = slot_exact_index(sc, offset);
     if (unlikely(offset >= SUPERSLAB_BYTES || index >= slot->capacity))
         return 0;
     unsigned shift = (unsigned)index & 63;
