@@ -7,10 +7,10 @@
 #   make fuzz-minimize   merges what was found into corpus/ops/seed
 #   make fuzz-coverage   lines and branches of src/ that the corpus and the tests reach
 #
-# Three more builds of the checked source:
+# More builds of the checked source:
 #   libfuzzer   clang-19, ASan and UBSan, instrumented for libFuzzer
 #   afl         afl-clang-fast, instrumented for AFL++
-#   cover       clang-19, counting what is reached
+#   cover, cover-release    clang-19, counting what is reached, checked and release source
 # $(OUT)/<variant>/fuzz/NAME are the programs; release, debug and san-address have replay and swarm.
 
 FUZZ_SECONDS ?= 60
@@ -32,7 +32,11 @@ CC_cover        := $(SANCC)
 CHECK_cover     := 2
 # In continuous mode (%c) counters are written as they count: what ends by SIGABRT counts, too.
 OPT_cover       := -O1 -g -fno-omit-frame-pointer -fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation
-FUZZ_VARIANTS   := libfuzzer afl cover
+# The same of the release source: entry.h and front.h are other code there.
+CC_cover-release    := $(SANCC)
+CHECK_cover-release := 0
+OPT_cover-release   := $(OPT_cover)
+FUZZ_VARIANTS   := libfuzzer afl cover cover-release
 $(foreach variant,$(FUZZ_VARIANTS),$(eval $(call build_template,$(variant))))
 $(OUT)/libfuzzer/libhkm.a: $(call objs,libfuzzer,$(PREFIXED))
 	$(make_archive)
@@ -84,11 +88,14 @@ fuzz-minimize: $(OUT)/libfuzzer/fuzz/ops
 
 # ---- coverage: clang's own, of the checked source, by everything that is linked or preloaded -----
 
-$(eval $(call test_template,cover))
-$(OUT)/cover/libhkm.a: $(call objs,cover,$(PREFIXED))
-	$(make_archive)
-$(OUT)/cover/libhakmem.so.$(ABI): $(call objs,cover,$(SRCS)) $(MAP)
-	$(SANCC) $(SO_LDFLAGS) -fprofile-instr-generate -Wl,-soname,$(@F) $(CFLAGS) -o $@ $(filter %.o,$^) $(LDFLAGS)
+define cover_template
+$(call test_template,$(1))
+$(OUT)/$(1)/libhkm.a: $(call objs,$(1),$(PREFIXED))
+	$$(make_archive)
+$(OUT)/$(1)/libhakmem.so.$(ABI): $(call objs,$(1),$(SRCS)) $(MAP)
+	$(SANCC) $(SO_LDFLAGS) -fprofile-instr-generate -Wl,-soname,$$(@F) $(CFLAGS) -o $$@ $$(filter %.o,$$^) $(LDFLAGS)
+endef
+$(foreach variant,cover cover-release,$(eval $(call cover_template,$(variant))))
 cover_test = $(SANCC) $(filter-out -fPIC,$(call flags_of,cover)) $(TEST_CFLAGS)
 $(OUT)/cover/test/faults/%: sanity/faults/%.c $(OUT)/cover/libhkm.a
 	$(call compile_test,$(cover_test),$(OUT)/cover/libhkm.a -ldl -lm)
