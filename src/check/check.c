@@ -21,7 +21,10 @@
 #define TICK_CALLS 64u       /* frees that end in the quarantine take no slow path of core's */
 
 static __thread uint8_t depth; /* calls of this thread under way: 2 in a signal handler */
-static __thread uint32_t calls, next_walk; /* next_walk 0: not known yet */
+static __thread uint32_t next_walk; /* 0: not known yet */
+/* The calls before the next one at which count_call has something to do: their number, and how many
+ * of them are to come. */
+static __thread uint32_t calls, to_come;
 static __thread uint32_t slow_paths;       /* of the thread's heap, when it was last looked at */
 static __thread struct heap *interrupted;  /* while depth > 1: the heap that the thread stood at */
 
@@ -42,62 +45,91 @@ static void sub_overhead(const struct place *place, size_t requested) {
 /* Level 3 every `check_every` calls of a thread. From AMORTIZE_FROM on that is a least: a walk also
  * waits for a quarter as many calls as the last one looked at blocks, so that a program with a
  * large heap stays usable. */
-static void count_call(void) {
-    if (++calls % TICK_CALLS == 0)
-        decay_tick(life_heap_if_any());
-    if (options.check_every == 0)
-        return;
+static uint32_t walk_if_due(uint32_t call) {
     size_t wait = (size_t)options.check_every;
     if (next_walk == 0)
-        next_walk = calls - 1 + (uint32_t)wait;
-    if (calls != next_walk)
-        return;
-    size_t looked_at;
-    (void)walk_all(&looked_at);
-    if (wait >= AMORTIZE_FROM && looked_at / 4 > wait)
-        wait = looked_at / 4 < UINT32_MAX ? looked_at / 4 : UINT32_MAX;
-    next_walk = calls + (uint32_t)wait;
+        next_walk = call - 1 + (uint32_t)wait;
+    if (call == next_walk) {
+        size_t looked_at;
+        (void)walk_all(&looked_at);
+        if (wait >= AMORTIZE_FROM && looked_at / 4 > wait)
+            wait = looked_at / 4 < UINT32_MAX ? looked_at / 4 : UINT32_MAX;
+        next_walk = call + (uint32_t)wait;
+    }
+    return next_walk - call;
+}
+
+static HKM_NOINLINE void event(uint32_t call) {
+    if (call % TICK_CALLS == 0)
+        decay_tick(life_heap_if_any());
+    uint32_t next = TICK_CALLS - call % TICK_CALLS;
+    uint32_t walk = options.check_every == 0 ? next : walk_if_due(call);
+    next = walk < next ? walk : next;
+    to_come = next - 1;
+    calls = call + to_come;
+}
+
+HKM_INLINE void count_call(void) {
+    if (unlikely(to_come == 0))
+        event(calls + 1);
+    else
+        to_come--;
+}
+
+static ATOMIC(bool) arena_is_ready; /* life_ready said so, and will always */
+
+static HKM_COLD bool make_ready(void) {
+    bool ready = life_ready();
+    if (ready)
+        atomic_put(&arena_is_ready, true, release);
+    return ready;
 }
 
 /* False when there is no arena. Then nothing may be had from core either, which would try once more
  * to get one: its block would have no redzone, and those behind it would take it for free. */
-static bool begin(void) {
-    if (++depth == 2) { /* a handler must not touch the magazine that may be in the making */
+HKM_INLINE bool begin(void) {
+    if (unlikely(++depth == 2)) { /* a handler must not touch the magazine in the making */
         interrupted = heap_mine;
         heap_mine = &heap_gone;
     }
-    return life_ready();
+    return likely(atomic_get(&arena_is_ready, acquire)) || make_ready();
 }
 
 /* What core is asked for when the program asks for `bytes`: without records there is no redzone. */
-static size_t with_redzone(size_t bytes) {
+HKM_INLINE size_t with_redzone(size_t bytes) {
     return bytes > PTRDIFF_MAX || !shadow_is_on() ? bytes : bytes + REDZONE_BYTES;
 }
 
-/* Whether the thread's heap took a slow path since the last time: fast paths touch no run. */
-static bool touched(const struct heap *heap) {
-    uint32_t now = (uint32_t)(atomic_get(&heap->stats.fills, relaxed) +
-                              atomic_get(&heap->stats.flushes, relaxed) +
-                              atomic_get(&heap->stats.drains, relaxed));
-    bool is_new = now != slow_paths;
-    slow_paths = now;
-    return is_new;
+/* How many slow paths the thread's heap has taken: fast paths touch no run. */
+HKM_INLINE uint32_t slow_paths_of(const struct heap *heap) {
+    return (uint32_t)(atomic_get(&heap->stats.fills, relaxed) +
+                      atomic_get(&heap->stats.flushes, relaxed) +
+                      atomic_get(&heap->stats.drains, relaxed));
 }
 
 /* Level 2 for the run of the call's block, where its heap is the caller's own. */
-static void end(const struct place *place) {
-    struct heap *mine = heap_mine;
-    if (depth == 1 && touched(mine) && place != NULL && place->class < CLASS_COUNT &&
-        atomic_get(&slot_at(place->slot)->owner, relaxed) == mine->id && heap_enter_own(mine)) {
-        if (arena_class_of_slot(place->slot) == place->class &&
-            atomic_get(&slot_at(place->slot)->owner, relaxed) == mine->id)
-            walk_run(NULL, place->slot, place->class);
-        heap_leave_own(mine);
-    }
-    if (depth == 1)
+static HKM_NOINLINE void check_run(struct heap *mine, const struct place *place) {
+    if (place == NULL || place->class >= CLASS_COUNT ||
+        atomic_get(&slot_at(place->slot)->owner, relaxed) != mine->id || !heap_enter_own(mine))
+        return;
+    if (arena_class_of_slot(place->slot) == place->class &&
+        atomic_get(&slot_at(place->slot)->owner, relaxed) == mine->id)
+        walk_run(NULL, place->slot, place->class);
+    heap_leave_own(mine);
+}
+
+HKM_INLINE void end(const struct place *place) {
+    if (likely(depth == 1)) {
+        struct heap *mine = heap_mine;
+        uint32_t now = slow_paths_of(mine);
+        if (unlikely(now != slow_paths)) {
+            slow_paths = now;
+            check_run(mine, place);
+        }
         count_call();
-    if (depth == 2)
+    } else if (depth == 2) {
         heap_mine = interrupted;
+    }
     depth--;
 }
 
@@ -108,25 +140,25 @@ static const char *wrong_byte(const struct place *place) {
 }
 
 /* The bytes right before a block: its predecessor's last ones, or the gap at the run's start. */
-static bool has_guard_before(const struct place *place) {
+HKM_INLINE bool has_guard_before(const struct place *place) {
     if (place->class >= CLASS_COUNT)
         return false;
     if (place->index == 0)
         return (size_t)(place->start - arena_slot_start(place->slot)) >= REDZONE_BYTES;
-    struct place before = shadow_neighbour(place, place->index - 1);
-    uint32_t word = shadow_word(&before);
+    uint32_t word = shadow_word_before(place);
     unsigned state = word & WORD_STATE;
     return state != BLOCK_CHANGING && (state != BLOCK_NEVER || (word & WORD_GUARDED) != 0);
 }
 
 static void guard_before(const struct place *place) {
-    if (place->class >= CLASS_COUNT || (place->index > 0 && has_guard_before(place)))
-        return;
+    bool has = has_guard_before(place);
     if (place->index == 0) {
-        if (has_guard_before(place))
+        if (has)
             guard_fill_end(place->start - REDZONE_BYTES, REDZONE_BYTES);
         return;
     }
+    if (has)
+        return;
     /* A predecessor that was never allocated, or is being so now: then the same bytes are
      * written. */
     struct place before = shadow_neighbour(place, place->index - 1);
@@ -198,7 +230,7 @@ static void *born(void *block, size_t requested, size_t alignment, bool clean, c
     guard_born(place.start, requested, place.bytes, clean);
     atomic_put(&place.record->word, shadow_make_word(&place, BLOCK_LIVE, align_flags(alignment)),
                release);
-    if (unlikely(heap_mine->arena_bytes != 0 && place.class < CLASS_COUNT)) {
+    if (unlikely(guard_marks && heap_mine->arena_bytes != 0 && place.class < CLASS_COUNT)) {
         struct magazine *m = &heap_mine->magazines[place.class];
         guard_forget(atomic_get(&m->top, relaxed) - 1, m->base + m->room);
     }

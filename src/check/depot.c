@@ -12,7 +12,15 @@
 #define WORDS (MIB(8) / sizeof(uintptr_t))
 #define PROBES 64u
 #define FRAME_BYTES_MAX MIB(1)
+#define CALLER_MIN KIB(4) /* no code lies below */
 #define BOUNDS_TRIES 4u /* for a thread that changes stacks */
+
+/* What a frame begins with is written by no instruction that MemorySanitizer sees. */
+#if defined(__clang__)
+#define UNSEEN __attribute__((no_sanitize("memory")))
+#else
+#define UNSEEN
+#endif
 
 /* A stack is its depth, then its addresses; its number is where it starts in `words`. */
 static uintptr_t *words;
@@ -21,7 +29,12 @@ static table_entry *table;
 static ATOMIC(uint32_t) used = 1;
 
 static __thread uintptr_t stack_low, stack_high;
-static __thread uint8_t bounds_tries;
+/* How often the bounds were looked for, which stack_low has in its low bits. */
+static uintptr_t tries_of(uintptr_t low) { return low % KIB(4); }
+
+/* The stack that was last taken at a caller: most are the same again. */
+#define RECENT 512u
+static table_entry recent[RECENT];
 
 void depot_start(void) {
     size_t bytes = WORDS * sizeof *words + TABLE_ENTRIES * sizeof *table;
@@ -41,46 +54,78 @@ static bool find_stack(const struct maps_region *region, void *arg) {
     if (here >= region->end)
         return true;
     if (here >= region->start) {
-        stack_low = region->start;
+        stack_low = region->start + tries_of(stack_low);
         stack_high = region->end;
     }
     return false;
 }
 
-static bool knows_bounds(uintptr_t here) {
-    if (likely(here >= stack_low && here < stack_high))
-        return true;
-    if (bounds_tries >= BOUNDS_TRIES)
+static HKM_COLD bool find_bounds(uintptr_t here) {
+    if (tries_of(stack_low) >= BOUNDS_TRIES)
         return false;
-    bounds_tries++;
+    stack_low++;
     char buffer[1024];
     (void)maps_each(buffer, sizeof buffer, find_stack, &here);
     return here >= stack_low && here < stack_high;
 }
 
-/* What a frame begins with is written by no instruction that MemorySanitizer sees. */
-#if defined(__clang__)
-__attribute__((no_sanitize("memory")))
-#endif
-static unsigned unwind(uintptr_t frame, uintptr_t *out, unsigned most) {
-    bool bounds = knows_bounds(frame);
+/* Up to where a frame may lie; 0: nowhere. */
+HKM_INLINE uintptr_t last_frame(uintptr_t here) {
+    bool known = likely(here >= stack_low && here < stack_high) || find_bounds(here);
+    return known ? stack_high - 2 * sizeof here : 0;
+}
+
+/* Whether the frame above can be followed. */
+HKM_INLINE bool goes_on(uintptr_t frame, uintptr_t above, uintptr_t last) {
+    return above - frame - 1 < FRAME_BYTES_MAX - 1 && above <= last && above % sizeof above == 0;
+}
+
+/* Whether following the frames finds this stack. */
+UNSEEN static bool is_here(uint32_t stack, uintptr_t frame, unsigned most) {
+    const uintptr_t *kept = words + stack;
+    uintptr_t last = last_frame(frame);
+    unsigned count = (unsigned)kept[0];
+    for (unsigned i = 1; i <= count; i++) {
+        const volatile uintptr_t *pair = (const volatile uintptr_t *)frame;
+        if (pair[1] != kept[i])
+            return false;
+        uintptr_t above = pair[0];
+        if (!goes_on(frame, above, last))
+            return i == count;
+        frame = above;
+    }
+    return count == most || ((const volatile uintptr_t *)frame)[1] < CALLER_MIN;
+}
+
+/* Follows the frames; *hash becomes one of what it found. */
+UNSEEN static unsigned unwind(uintptr_t frame, uintptr_t *out, unsigned most, uint64_t *hash) {
+    uintptr_t last = last_frame(frame);
+    uint64_t sum = 0;
     unsigned count = 0;
     while (count < most) {
-        const volatile uintptr_t *at = (const volatile uintptr_t *)frame;
-        uintptr_t pair[2] = {at[0], at[1]};
-        if (pair[1] < KIB(4))
+        const volatile uintptr_t *pair = (const volatile uintptr_t *)frame;
+        uintptr_t above = pair[0];
+        uintptr_t caller = pair[1];
+        if (caller < CALLER_MIN)
             break;
-        out[count++] = pair[1];
-        if (!bounds || pair[0] <= frame || pair[0] - frame > FRAME_BYTES_MAX ||
-            pair[0] % sizeof pair[0] != 0 || pair[0] > stack_high - sizeof pair)
+        out[count++] = caller;
+        sum = (sum ^ caller) * UINT64_C(0x9e3779b97f4a7c15);
+        if (!goes_on(frame, above, last))
             break;
-        frame = pair[0];
+        frame = above;
     }
+    *hash = sum + count;
     return count;
 }
 
-static bool is_same(uint32_t stack, const uintptr_t *frames, unsigned count) {
-    return words[stack] == count && memcmp(words + stack + 1, frames, count * sizeof *frames) == 0;
+HKM_INLINE bool is_same(uint32_t stack, const uintptr_t *frames, unsigned count) {
+    const uintptr_t *kept = words + stack;
+    if (kept[0] != count)
+        return false;
+    for (unsigned i = 0; i < count; i++)
+        if (kept[i + 1] != frames[i])
+            return false;
+    return true;
 }
 
 static uint32_t keep(const uintptr_t *frames, unsigned count) {
@@ -94,16 +139,12 @@ static uint32_t keep(const uintptr_t *frames, unsigned count) {
     return at;
 }
 
-uint32_t depot_take(const void *frame) {
+static uint32_t find(uintptr_t frame, unsigned most) {
     uintptr_t frames[DEPOT_DEPTH_MAX];
-    if (words == NULL || options.stack_depth == 0)
-        return 0;
-    unsigned count = unwind((uintptr_t)frame, frames, (unsigned)options.stack_depth);
+    uint64_t hash;
+    unsigned count = unwind(frame, frames, most, &hash);
     if (count == 0)
         return 0;
-    uint64_t hash = count;
-    for (unsigned i = 0; i < count; i++)
-        hash = (hash ^ frames[i]) * UINT64_C(0x9e3779b97f4a7c15);
     uint32_t mine = 0;
     for (unsigned probe = 0; probe < PROBES; probe++) {
         table_entry *entry = &table[((hash >> 40) + probe) % TABLE_ENTRIES];
@@ -118,6 +159,20 @@ uint32_t depot_take(const void *frame) {
             return stack;
     }
     return mine;
+}
+
+UNSEEN uint32_t depot_take(const void *frame) {
+    unsigned most = (unsigned)options.stack_depth;
+    if (words == NULL || most == 0)
+        return 0;
+    uintptr_t caller = ((const volatile uintptr_t *)frame)[1];
+    table_entry *last = &recent[(caller ^ caller >> 9) % RECENT];
+    uint32_t stack = atomic_get(last, acquire);
+    if (unlikely(stack == 0 || !is_here(stack, (uintptr_t)frame, most))) {
+        stack = find((uintptr_t)frame, most);
+        atomic_put(last, stack, release);
+    }
+    return stack;
 }
 
 bool depot_knows(uint32_t stack) {

@@ -3,21 +3,17 @@
 
 #include <string.h>
 
-#include "base/atomic.h"
-#include "base/bits.h"
-
 #if __has_include(<valgrind/memcheck.h>)
 #include <valgrind/memcheck.h>
 #define VALGRIND_IS_HERE 1
 #else
 #define VALGRIND_IS_HERE 0
-#define RUNNING_ON_VALGRIND 0
 #define VALGRIND_MALLOCLIKE_BLOCK(block, bytes, redzone, zeroed) ((void)(zeroed))
 #define VALGRIND_RESIZEINPLACE_BLOCK(block, old, bytes, redzone) ((void)(old))
 #define VALGRIND_FREELIKE_BLOCK(block, redzone) ((void)(block))
 #define VALGRIND_MAKE_MEM_NOACCESS(from, bytes) ((void)(from))
 #define VALGRIND_MAKE_MEM_UNDEFINED(from, bytes) ((void)(from))
-#define VALGRIND_MAKE_MEM_DEFINED(from, bytes) ((void)(from))
+#define VALGRIND_MAKE_MEM_DEFINED(from, bytes) ((void)(from), 0)
 #endif
 
 /* AddressSanitizer's, when the program is built with it. */
@@ -29,10 +25,13 @@ extern void asan_unpoison(const volatile void *from,
 
 static bool on_valgrind;
 static bool on_asan;
+bool guard_marks;
 
 void guard_start(void) {
-    on_valgrind = VALGRIND_IS_HERE && RUNNING_ON_VALGRIND > 0;
+    static char probe; /* of Valgrind's tools only memcheck answers, with -1 */
+    on_valgrind = VALGRIND_IS_HERE && VALGRIND_MAKE_MEM_DEFINED(&probe, 1) != 0;
     on_asan = asan_poison != NULL && asan_unpoison != NULL;
+    guard_marks = on_valgrind || on_asan;
 }
 
 bool guard_on_valgrind(void) { return on_valgrind; }
@@ -62,7 +61,7 @@ void guard_open(const void *from, size_t bytes) {
         asan_unpoison(from, bytes);
 }
 
-void guard_born(const char *block, size_t requested, size_t bytes, bool zeroed) {
+void guard_mark_born(const char *block, size_t requested, size_t bytes, bool zeroed) {
     if (unlikely(on_valgrind))
         VALGRIND_MALLOCLIKE_BLOCK(block, requested, REDZONE_BYTES, zeroed);
     if (unlikely(on_asan))
@@ -70,7 +69,7 @@ void guard_born(const char *block, size_t requested, size_t bytes, bool zeroed) 
     keep_out(block + requested, bytes - requested);
 }
 
-void guard_resized(const char *block, size_t old, size_t requested, size_t bytes) {
+void guard_mark_resized(const char *block, size_t old, size_t requested, size_t bytes) {
     if (unlikely(on_valgrind)) {
         VALGRIND_RESIZEINPLACE_BLOCK(block, old, requested, REDZONE_BYTES);
     }
@@ -79,7 +78,7 @@ void guard_resized(const char *block, size_t old, size_t requested, size_t bytes
     keep_out(block + requested, bytes - requested);
 }
 
-void guard_died(const char *block, size_t bytes) {
+void guard_mark_died(const char *block, size_t bytes) {
     if (unlikely(on_valgrind))
         VALGRIND_FREELIKE_BLOCK(block, REDZONE_BYTES);
     keep_out(block, bytes);
@@ -100,96 +99,58 @@ static void mark_open(const void *from, size_t bytes) {
         VALGRIND_MAKE_MEM_DEFINED(from, bytes);
 }
 
-typedef ATOMIC(uint64_t) pattern_word;
-
-static uint64_t pattern(unsigned char byte) { return UINT64_C(0x0101010101010101) * byte; }
-
 /* A sanitizer's memset would look at the marks. */
 UNSEEN static void fill_unseen(volatile char *from, size_t bytes, unsigned char byte) {
     for (size_t i = 0; i < bytes; i++)
         from[i] = (char)byte;
 }
 
-static void fill(char *from, char *to, unsigned char byte) {
-    mark_open(from, (size_t)(to - from));
-    if (unlikely(on_asan))
-        fill_unseen(from, (size_t)(to - from), byte);
-    else
-        memset(from, byte, (size_t)(to - from));
-    keep_out(from, (size_t)(to - from));
+void guard_write(char *from, size_t bytes, unsigned char byte) {
+    if (unlikely(on_asan)) {
+        fill_unseen(from, bytes, byte);
+    } else {
+        mark_open(from, bytes);
+        memset(from, byte, bytes);
+    }
+    if (unlikely(guard_marks))
+        keep_out(from, bytes);
 }
 
 UNSEEN static const char *first_other(const char *at, const char *to, unsigned char byte) {
-    const uint64_t eight = pattern(byte);
+    const uint64_t eight = UINT64_C(0x0101010101010101) * byte;
     while (at < to && (uintptr_t)at % sizeof eight != 0 && *(const unsigned char *)at == byte)
         at++;
     if ((uintptr_t)at % sizeof eight == 0) {
-        for (; at + sizeof eight <= to; at += sizeof eight) {
-            if (*(const volatile uint64_t *)(const void *)at != eight)
-                break;
-        }
+        while (at + sizeof eight <= to && *(const volatile uint64_t *)(const void *)at == eight)
+            at += sizeof eight;
     }
     while (at < to && *(const unsigned char *)at == byte)
         at++;
     return at < to ? at : NULL;
 }
 
-/* The first byte in [from, to) that differs. The range becomes inaccessible to the program. */
-static const char *differs(const char *from, const char *to, unsigned char byte) {
-    mark_open(from, (size_t)(to - from));
-    const char *wrong = first_other(from, to, byte);
-    keep_out(from, (size_t)(to - from));
+/* The first byte that differs. The range becomes inaccessible to the program. */
+const char *guard_read(const char *from, size_t bytes, unsigned char byte) {
+    if (likely(!guard_marks)) /* each byte is its neighbour's equal */
+        return bytes == 0 || (*(const unsigned char *)from == byte &&
+                              memcmp(from, from + 1, bytes - 1) == 0)
+                   ? NULL
+                   : first_other(from, from + bytes, byte);
+    mark_open(from, bytes);
+    const char *wrong = first_other(from, from + bytes, byte);
+    keep_out(from, bytes);
     return wrong;
 }
 
-/* Where the part of a redzone ends that lies before the last bytes. */
-static size_t redzone_end(size_t requested, size_t bytes) {
-    size_t most = requested + REDZONE_MOST - REDZONE_BYTES;
-    return bytes - REDZONE_BYTES < most ? bytes - REDZONE_BYTES : most;
+UNSEEN void guard_mark_write_end(char *block, size_t bytes) {
+    mark_open(block + bytes - REDZONE_BYTES, REDZONE_BYTES);
+    guard_write_end(block, bytes);
+    keep_out(block + bytes - REDZONE_BYTES, REDZONE_BYTES);
 }
 
-void guard_fill(char *block, size_t requested, size_t bytes) {
-    fill(block + requested, block + redzone_end(requested, bytes), REDZONE_BYTE);
-    guard_fill_end(block, bytes);
-}
-
-const char *guard_check(const char *block, size_t requested, size_t bytes) {
-    const char *wrong =
-        differs(block + requested, block + redzone_end(requested, bytes), REDZONE_BYTE);
-    return wrong != NULL ? wrong : guard_check_end(block, bytes);
-}
-
-UNSEEN void guard_fill_end(char *block, size_t bytes) {
-    char *end = block + bytes - REDZONE_BYTES;
-    mark_open(end, REDZONE_BYTES);
-    for (size_t i = 0; i < REDZONE_BYTES / sizeof(uint64_t); i++)
-        atomic_put((pattern_word *)(void *)end + i, pattern(REDZONE_BYTE), relaxed);
-    keep_out(end, REDZONE_BYTES);
-}
-
-UNSEEN const char *guard_check_end(const char *block, size_t bytes) {
-    const char *end = block + bytes - REDZONE_BYTES;
-    const char *wrong = NULL;
-    mark_open(end, REDZONE_BYTES);
-    for (size_t i = 0; wrong == NULL && i < REDZONE_BYTES / sizeof(uint64_t); i++) {
-        uint64_t other = atomic_get((const pattern_word *)(const void *)end + i, relaxed) ^
-                         pattern(REDZONE_BYTE);
-        if (unlikely(other != 0))
-            wrong = end + i * sizeof other + bits_lowest(other) / 8;
-    }
-    keep_out(end, REDZONE_BYTES);
+UNSEEN const char *guard_mark_read_end(const char *block, size_t bytes) {
+    mark_open(block + bytes - REDZONE_BYTES, REDZONE_BYTES);
+    const char *wrong = guard_read_end(block, bytes);
+    keep_out(block + bytes - REDZONE_BYTES, REDZONE_BYTES);
     return wrong;
-}
-
-static size_t poison_bytes(size_t bytes) {
-    size_t most = bytes - REDZONE_BYTES;
-    return most < POISON_MOST ? most : POISON_MOST;
-}
-
-void guard_poison(char *block, size_t bytes) {
-    fill(block, block + poison_bytes(bytes), POISON_BYTE);
-}
-
-const char *guard_check_poison(const char *block, size_t bytes) {
-    return differs(block, block + poison_bytes(bytes), POISON_BYTE);
 }

@@ -16,14 +16,14 @@ const char *const block_state_name[BLOCK_STATES] = {
 
 static struct block *blocks;
 static struct slot_shadow *slots;
-static uint32_t slots_covered; /* slots that have a shadow */
+uint32_t shadow_slots;
 static bool all_committed;     /* at once, since the system counts only what is touched */
 static ATOMIC(uint64_t) chunks[ARENA_BYTES_MAX / SLOT_BYTES / META_CHUNK_SLOTS / 64];
 /* Slots of the chunk were carved while there was no memory for their shadow. */
 static ATOMIC(uint64_t) missed[ARENA_BYTES_MAX / SLOT_BYTES / META_CHUNK_SLOTS / 64];
 static ATOMIC(uint32_t) sequence;
 static ATOMIC(uint32_t) threads;
-static __thread uint32_t thread_number;
+__thread uint32_t shadow_thread_number;
 
 #define SLOT_SHADOW_BYTES (SHADOW_SLOT_RECORDS * sizeof(struct block))
 
@@ -35,25 +35,23 @@ void shadow_start(void) {
         if (start != NULL) {
             blocks = (struct block *)(void *)start;
             slots = (struct slot_shadow *)(void *)(start + count * SLOT_SHADOW_BYTES);
-            slots_covered = count;
+            shadow_slots = count;
             os_unlock(start, round_up(bytes, SLOT_BYTES));
             all_committed =
                 !guard_on_valgrind() && os_commit(start, round_up(bytes, SLOT_BYTES)) == 0;
             break;
         }
     }
-    if (slots_covered < arena.slot_count) {
+    if (shadow_slots < arena.slot_count) {
         struct text line = {0};
         text_add(&line, "hakmem: no address space for a record of each block: ");
-        text_bytes(&line, (uint64_t)slots_covered * SLOT_BYTES);
+        text_bytes(&line, (uint64_t)shadow_slots * SLOT_BYTES);
         text_add(&line, " of ");
         text_bytes(&line, arena.bytes);
         text_add(&line, " have one, the rest is checked as in the release library\n");
         os_write(2, line.chars, line.used);
     }
 }
-
-bool shadow_is_on(void) { return slots_covered > 0; }
 
 static int commit(char *from, char *to) {
     size_t page = os_page_bytes();
@@ -64,14 +62,14 @@ static int commit(char *from, char *to) {
 
 /* Whether a slot's shadow can be used; makes it so if need be. */
 static bool cover(uint32_t slot) {
-    if (slot >= slots_covered || all_committed)
-        return slot < slots_covered;
+    if (slot >= shadow_slots || all_committed)
+        return slot < shadow_slots;
     uint32_t chunk = slot / META_CHUNK_SLOTS;
     if ((atomic_get(&chunks[chunk >> 6], acquire) & bitset_bit(chunk)) != 0)
         return true;
     size_t first = (size_t)chunk * META_CHUNK_SLOTS;
     size_t end =
-        first + META_CHUNK_SLOTS < slots_covered ? first + META_CHUNK_SLOTS : slots_covered;
+        first + META_CHUNK_SLOTS < shadow_slots ? first + META_CHUNK_SLOTS : shadow_slots;
     if (commit((char *)(blocks + first * SHADOW_SLOT_RECORDS),
                (char *)(blocks + end * SHADOW_SLOT_RECORDS)) != 0 ||
         commit((char *)(slots + first), (char *)(slots + end)) != 0)
@@ -81,7 +79,7 @@ static bool cover(uint32_t slot) {
 }
 
 void shadow_purge(uint32_t first, size_t count) {
-    size_t end = first + count < slots_covered ? first + count : slots_covered;
+    size_t end = first + count < shadow_slots ? first + count : shadow_slots;
     for (size_t chunk = first / META_CHUNK_SLOTS; first < end; chunk++) {
         size_t stop = (chunk + 1) * META_CHUNK_SLOTS < end ? (chunk + 1) * META_CHUNK_SLOTS : end;
         if (all_committed || (atomic_get(&chunks[chunk >> 6], acquire) & bitset_bit(chunk)) != 0)
@@ -91,11 +89,11 @@ void shadow_purge(uint32_t first, size_t count) {
     }
 }
 
-static bool is_covered(uint32_t slot) {
+HKM_INLINE bool is_covered(uint32_t slot) {
     if (all_committed)
-        return slot < slots_covered;
+        return slot < shadow_slots;
     uint32_t chunk = slot / META_CHUNK_SLOTS;
-    return slot < slots_covered &&
+    return slot < shadow_slots &&
            (atomic_get(&chunks[chunk >> 6], acquire) & bitset_bit(chunk)) != 0;
 }
 
@@ -103,73 +101,67 @@ struct slot_shadow *shadow_of_slot(uint32_t slot) {
     return is_covered(slot) ? &slots[slot] : NULL;
 }
 
-/* Generation 0: the run was carved before its slot had a shadow. */
-static bool has_records(uint32_t slot) {
-    return is_covered(slot) && atomic_get(&slots[slot].generation, acquire) != 0;
+/* The records of a slot and the generation of its run; NULL with generation 0, which also means
+ * that the run was carved before its slot had a shadow. */
+HKM_INLINE struct block *records_of(uint32_t slot, uint32_t *generation) {
+    uint32_t now = is_covered(slot) ? atomic_get(&slots[slot].generation, acquire) : 0;
+    *generation = now << WORD_GENERATION_SHIFT;
+    return now != 0 ? &blocks[slot * SHADOW_SLOT_RECORDS] : NULL;
 }
 
-struct block *shadow_record(uint32_t slot, unsigned index) {
-    return has_records(slot) ? &blocks[slot * SHADOW_SLOT_RECORDS + index] : NULL;
+static void place_large(uint32_t slot, struct place *place) {
+    struct block *records = records_of(slot, &place->generation);
+    place->record = records == NULL ? NULL : &slots[slot].large;
+    place->start = arena_slot_start(slot);
+    place->bytes = large_bytes_of(slot);
+    place->slot = slot;
+    place->class = CLASS_LARGE_HEAD;
+    place->index = 0;
 }
 
-struct block *shadow_large_record(uint32_t slot) {
-    return has_records(slot) ? &slots[slot].large : NULL;
+HKM_INLINE void place_small(const struct slot *run, unsigned class, unsigned index,
+                            struct place *place) {
+    uint32_t slot = slot_number(run);
+    size_t bytes = sizeclass_bytes(class);
+    struct block *records = records_of(slot, &place->generation);
+    place->record = records == NULL || bytes < 32 ? NULL : records + index;
+    place->start = run->start + index * bytes;
+    place->bytes = bytes;
+    place->slot = slot;
+    place->class = class;
+    place->index = index;
+}
+
+struct place shadow_first(uint32_t slot, unsigned class) {
+    struct place place;
+    if (class >= CLASS_LARGE_HEAD)
+        place_large(slot, &place);
+    else
+        place_small(slot_at(slot), class, 0, &place);
+    return place;
 }
 
 bool shadow_find(const void *pointer, struct place *place) {
     uint32_t slot = arena_slot_of(pointer);
     unsigned class = arena_class_of_slot(slot);
-    if (class == 0)
-        return false;
-    if (class >= CLASS_LARGE_HEAD) {
-        slot = large_run_of(pointer);
-        *place = (struct place){shadow_large_record(slot), arena_slot_start(slot),
-                                large_bytes_of(slot),      slot,
-                                CLASS_LARGE_HEAD,          0};
+    if (unlikely(class - 1 >= CLASS_COUNT - 1)) {
+        if (class == 0)
+            return false;
+        place_large(large_run_of(pointer), place);
         return true;
     }
     const struct slot *run = slot_of_block(class, pointer);
-    size_t offset = (size_t)((const char *)pointer - run->start);
-    unsigned index = sizeclass_index(class, offset);
-    if ((const char *)pointer < run->start || index >= run->capacity)
+    unsigned index = sizeclass_index(class, (size_t)((const char *)pointer - run->start));
+    if (unlikely((const char *)pointer < run->start || index >= run->capacity))
         return false;
-    slot = slot_number(run);
-    size_t bytes = sizeclass_bytes(class);
-    *place = (struct place){bytes < 32 ? NULL : shadow_record(slot, index),
-                            run->start + index * bytes,
-                            bytes,
-                            slot,
-                            class,
-                            index};
+    place_small(run, class, index, place);
     return true;
-}
-
-struct place shadow_neighbour(const struct place *place, unsigned index) {
-    struct place other = *place;
-    other.index = index;
-    other.start = slot_at(place->slot)->start + index * place->bytes;
-    other.record = place->record == NULL ? NULL : place->record - place->index + index;
-    return other;
-}
-
-static uint32_t generation_of(uint32_t slot) {
-    return atomic_get(&slots[slot].generation, acquire) << WORD_GENERATION_SHIFT;
-}
-
-uint32_t shadow_word(const struct place *place) {
-    uint32_t word = atomic_get(&place->record->word, acquire);
-    uint32_t generation = generation_of(place->slot);
-    return (word ^ generation) >> WORD_GENERATION_SHIFT == 0 ? word : generation | BLOCK_NEVER;
-}
-
-uint32_t shadow_make_word(const struct place *place, enum block_state state, uint32_t flags) {
-    return generation_of(place->slot) | flags | state;
 }
 
 void shadow_move(uint32_t slot, unsigned from, unsigned to) {
     uint32_t chunk = slot / META_CHUNK_SLOTS;
     if (!cover(slot)) {
-        if (slot < slots_covered)
+        if (slot < shadow_slots)
             bitset_give(missed, chunk);
         return;
     }
@@ -187,10 +179,8 @@ void shadow_move(uint32_t slot, unsigned from, unsigned to) {
         atomic_add(&shadow->generation, 1, release);
 }
 
-uint32_t shadow_thread(void) {
-    if (unlikely(thread_number == 0))
-        thread_number = atomic_add(&threads, 1, relaxed) + 1;
-    return thread_number;
+uint32_t shadow_number_thread(void) {
+    return shadow_thread_number = atomic_add(&threads, 1, relaxed) + 1;
 }
 
 uint32_t shadow_sequence(void) { return atomic_add(&sequence, 1, relaxed) + 1; }

@@ -78,11 +78,14 @@ struct place {
     uint32_t slot;        /* the run's first */
     unsigned class;       /* or CLASS_LARGE_HEAD */
     unsigned index;
+    uint32_t generation; /* of the run, where a word has it */
 };
+_Static_assert(sizeof(struct place) == 40, "no padding, which MemorySanitizer takes for unwritten");
 
 void shadow_start(void);
+extern uint32_t shadow_slots; /* those that have a shadow */
 /* False when there is no memory for a shadow at all. */
-bool shadow_is_on(void);
+HKM_INLINE bool shadow_is_on(void) { return shadow_slots > 0; }
 /* The block that an address of the arena lies in, live or not; false when it lies in none. */
 bool shadow_find(const void *pointer, struct place *place);
 /* A slot's shadow; NULL when there is none. */
@@ -90,22 +93,47 @@ struct slot_shadow *shadow_of_slot(uint32_t slot);
 /* Notes a transition. Faults S16. */
 void shadow_move(uint32_t slot, unsigned from, unsigned to);
 /* The record's word, or that of a block that was never allocated from the slot's present run. */
-uint32_t shadow_word(const struct place *place);
+HKM_INLINE uint32_t shadow_word(const struct place *place) {
+    uint32_t word = atomic_get(&place->record->word, acquire);
+    return (word ^ place->generation) >> WORD_GENERATION_SHIFT == 0
+               ? word
+               : place->generation | BLOCK_NEVER;
+}
+/* Of the block right before one that is not the first of its run. */
+HKM_INLINE uint32_t shadow_word_before(const struct place *place) {
+    uint32_t word = atomic_get(&(place->record - 1)->word, acquire);
+    return (word ^ place->generation) >> WORD_GENERATION_SHIFT == 0
+               ? word
+               : place->generation | BLOCK_NEVER;
+}
 /* The word of a state in the slot's present generation. */
-uint32_t shadow_make_word(const struct place *place, enum block_state state, uint32_t flags);
+HKM_INLINE uint32_t shadow_make_word(const struct place *place, enum block_state state,
+                                     uint32_t flags) {
+    return place->generation | flags | state;
+}
 HKM_INLINE enum block_state shadow_state(const struct place *place) {
     return (enum block_state)(shadow_word(place) & WORD_STATE);
 }
-/* The record of a block by its run and index, of a large block by its first slot; NULL likewise. */
-struct block *shadow_record(uint32_t slot, unsigned index);
-struct block *shadow_large_record(uint32_t slot);
+/* The first block of a run of a class, or a large block, by its first slot. */
+struct place shadow_first(uint32_t slot, unsigned class);
 /* Gives back the pages of records of slots that nobody holds. */
 void shadow_purge(uint32_t first, size_t count);
 /* Another block of the same run. */
-struct place shadow_neighbour(const struct place *place, unsigned index);
+HKM_INLINE struct place shadow_neighbour(const struct place *place, unsigned index) {
+    struct place other = *place;
+    ptrdiff_t away = (ptrdiff_t)index - (ptrdiff_t)place->index;
+    other.index = index;
+    other.start = place->start + away * (ptrdiff_t)place->bytes;
+    other.record = place->record == NULL ? NULL : place->record + away;
+    return other;
+}
 
 /* A small number for the calling thread, and the next number of a call. */
-uint32_t shadow_thread(void);
+extern __thread uint32_t shadow_thread_number;
+HKM_COLD uint32_t shadow_number_thread(void);
+HKM_INLINE uint32_t shadow_thread(void) {
+    return likely(shadow_thread_number != 0) ? shadow_thread_number : shadow_number_thread();
+}
 uint32_t shadow_sequence(void);
 
 #endif

@@ -101,22 +101,14 @@ void walk_records(const struct walk *w, uint32_t number, unsigned class) {
                   slot_state_name[slot_state(number)], arena_slot_start(number));
     }
     if (class >= CLASS_COUNT) {
-        struct place place = {shadow_large_record(number),
-                              arena_slot_start(number),
-                              slot_head(number)->large_bytes,
-                              number,
-                              CLASS_LARGE_HEAD,
-                              0};
+        struct place place = shadow_first(number, CLASS_LARGE_HEAD);
         if (place.record != NULL)
             walk_record(w, &place, slot_state(number) == SLOT_LARGE);
         return;
     }
     const struct slot *slot = slot_at(number);
-    struct place first = {
-        shadow_record(number, 0), slot->start, sizeclass_bytes(class), number, class, 0};
-    if (first.record == NULL)
-        return;
-    for (unsigned i = 0; first.bytes >= 32 && i < slot->capacity; i++) {
+    struct place first = shadow_first(number, class);
+    for (unsigned i = 0; first.record != NULL && i < slot->capacity; i++) {
         struct place place = shadow_neighbour(&first, i);
         walk_record(w, &place, live_get(arena_live_byte(class, place.start)) != 0);
     }

@@ -119,8 +119,7 @@ static bool find_gone(const void *pointer, struct place *place) {
         unsigned index = sizeclass_index(class, offset);
         if ((const char *)pointer < record->start || index >= record->capacity)
             continue;
-        size_t bytes = sizeclass_bytes(class);
-        struct place first_block = {shadow_record(first, 0), record->start, bytes, first, class, 0};
+        struct place first_block = shadow_first(first, class);
         *place = shadow_neighbour(&first_block, index);
         return place->record != NULL;
     }
