@@ -14,13 +14,17 @@ const char *const block_state_name[BLOCK_STATES] = {
     [BLOCK_CHANGING] = "in-change",
 };
 
+/* What is committed at once where the system counts what could be touched (RLIMIT_DATA, strict
+ * overcommit): as many slots' as come to 4 MiB. */
+#define CHUNK_SLOTS 64u
+
 static struct block *blocks;
 static struct slot_shadow *slots;
 uint32_t shadow_slots;
-static bool all_committed;     /* at once, since the system counts only what is touched */
-static ATOMIC(uint64_t) chunks[ARENA_BYTES_MAX / SLOT_BYTES / META_CHUNK_SLOTS / 64];
+static bool all_committed; /* at once, since the system counts only what is touched */
+static ATOMIC(uint64_t) chunks[ARENA_BYTES_MAX / SLOT_BYTES / CHUNK_SLOTS / 64];
 /* Slots of the chunk were carved while there was no memory for their shadow. */
-static ATOMIC(uint64_t) missed[ARENA_BYTES_MAX / SLOT_BYTES / META_CHUNK_SLOTS / 64];
+static ATOMIC(uint64_t) missed[ARENA_BYTES_MAX / SLOT_BYTES / CHUNK_SLOTS / 64];
 static ATOMIC(uint32_t) sequence;
 static ATOMIC(uint32_t) threads;
 __thread uint32_t shadow_thread_number;
@@ -29,7 +33,7 @@ __thread uint32_t shadow_thread_number;
 
 void shadow_start(void) {
     uint32_t count = arena.slot_count;
-    for (; count >= META_CHUNK_SLOTS || count == arena.slot_count; count /= 2) {
+    for (; count >= CHUNK_SLOTS || count == arena.slot_count; count /= 2) {
         size_t bytes = count * (SLOT_SHADOW_BYTES + sizeof(struct slot_shadow));
         char *start = os_reserve(round_up(bytes, SLOT_BYTES));
         if (start != NULL) {
@@ -64,12 +68,11 @@ static int commit(char *from, char *to) {
 static bool cover(uint32_t slot) {
     if (slot >= shadow_slots || all_committed)
         return slot < shadow_slots;
-    uint32_t chunk = slot / META_CHUNK_SLOTS;
+    uint32_t chunk = slot / CHUNK_SLOTS;
     if ((atomic_get(&chunks[chunk >> 6], acquire) & bitset_bit(chunk)) != 0)
         return true;
-    size_t first = (size_t)chunk * META_CHUNK_SLOTS;
-    size_t end =
-        first + META_CHUNK_SLOTS < shadow_slots ? first + META_CHUNK_SLOTS : shadow_slots;
+    size_t first = (size_t)chunk * CHUNK_SLOTS;
+    size_t end = first + CHUNK_SLOTS < shadow_slots ? first + CHUNK_SLOTS : shadow_slots;
     if (commit((char *)(blocks + first * SHADOW_SLOT_RECORDS),
                (char *)(blocks + end * SHADOW_SLOT_RECORDS)) != 0 ||
         commit((char *)(slots + first), (char *)(slots + end)) != 0)
@@ -80,8 +83,8 @@ static bool cover(uint32_t slot) {
 
 void shadow_purge(uint32_t first, size_t count) {
     size_t end = first + count < shadow_slots ? first + count : shadow_slots;
-    for (size_t chunk = first / META_CHUNK_SLOTS; first < end; chunk++) {
-        size_t stop = (chunk + 1) * META_CHUNK_SLOTS < end ? (chunk + 1) * META_CHUNK_SLOTS : end;
+    for (size_t chunk = first / CHUNK_SLOTS; first < end; chunk++) {
+        size_t stop = (chunk + 1) * CHUNK_SLOTS < end ? (chunk + 1) * CHUNK_SLOTS : end;
         if (all_committed || (atomic_get(&chunks[chunk >> 6], acquire) & bitset_bit(chunk)) != 0)
             (void)os_purge(blocks + (size_t)first * SHADOW_SLOT_RECORDS,
                            (stop - first) * SLOT_SHADOW_BYTES);
@@ -92,7 +95,7 @@ void shadow_purge(uint32_t first, size_t count) {
 HKM_INLINE bool is_covered(uint32_t slot) {
     if (all_committed)
         return slot < shadow_slots;
-    uint32_t chunk = slot / META_CHUNK_SLOTS;
+    uint32_t chunk = slot / CHUNK_SLOTS;
     return slot < shadow_slots &&
            (atomic_get(&chunks[chunk >> 6], acquire) & bitset_bit(chunk)) != 0;
 }
@@ -159,7 +162,7 @@ bool shadow_find(const void *pointer, struct place *place) {
 }
 
 void shadow_move(uint32_t slot, unsigned from, unsigned to) {
-    uint32_t chunk = slot / META_CHUNK_SLOTS;
+    uint32_t chunk = slot / CHUNK_SLOTS;
     if (!cover(slot)) {
         if (slot < shadow_slots)
             bitset_give(missed, chunk);

@@ -2,7 +2,7 @@
  * transitions of each slot.
  * Purpose     lies in a mapping of its own, so that arena and blocks are laid out as in the release
  *             build. Committed at once if the system agrees (only what is touched costs memory),
- *             else for 64 MiB of slots at a time, when the first of them is carved;
+ *             else for 4 MiB of slots at a time, when the first of them is carved;
  *             where memory for it is out when a run is carved, its blocks have no record (NULL)
  *             and are checked by core alone.
  *
