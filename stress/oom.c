@@ -30,10 +30,13 @@ static _Atomic(bool) go;
 
 static size_t some_size(struct stress_thread *t) {
     switch (stress_pick(t, 8)) {
-    case 0: return stress_size(t, MIB(4));
+    case 0:
+        return stress_size(t, MIB(4));
     case 1:
-    case 2: return stress_size(t, KIB(256));
-    default: return stress_size(t, 8192);
+    case 2:
+        return stress_size(t, KIB(256));
+    default:
+        return stress_size(t, 8192);
     }
 }
 
@@ -114,9 +117,18 @@ static void recover(struct stress_thread *t, size_t total, size_t bytes) {
     t->clears = true;
     for (size_t i = 0; i < count; i++) {
         recovered[i] = stress_make(t, bytes);
-        STRESS_REQUIRE(recovered[i] != 0,
-                       "recovery: nothing is live, but of %zu blocks of %zu bytes only %zu", count,
-                       bytes, i);
+        if (recovered[i] != 0)
+            continue;
+        struct hkm_stats now = {.struct_bytes = sizeof now};
+        (void)hkm_stats_get(&now);
+        stress_fail("recovery: of %zu blocks of %zu bytes only %zu, and nothing else is live: "
+                    "SuperSlabs %llu+%llu, slots ACTIVE %llu EMPTY %llu, cached %llu bytes, "
+                    "big cache %llu, committed %llu",
+                    count, bytes, i, (unsigned long long)now.superslabs_live,
+                    (unsigned long long)now.superslabs_cached, (unsigned long long)now.slots_active,
+                    (unsigned long long)now.slots_empty, (unsigned long long)now.bytes_cached,
+                    (unsigned long long)now.bytes_large_cached,
+                    (unsigned long long)now.bytes_committed);
     }
     for (size_t i = 0; i < count; i++)
         stress_drop(t, recovered[i]);
