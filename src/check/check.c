@@ -222,7 +222,7 @@ static void *born(void *block, size_t requested, size_t alignment, bool clean, c
               block);
     if (!clean && state == BLOCK_FREE && (word & WORD_POISONED) != 0)
         check_poison(INV_B11, &place);
-    atomic_put(&place.record->word, shadow_make_word(&place, BLOCK_CHANGING, 0), release);
+    shadow_take(&place, shadow_make_word(&place, BLOCK_CHANGING, 0));
     guard_before(&place);
     add_overhead(&place, requested);
     set_requested(&place, requested, frame);
@@ -312,8 +312,7 @@ static bool become(const struct place *place, enum block_state from, enum block_
                    uint32_t flags) {
     uint32_t word = shadow_word(place);
     return (word & WORD_STATE) == from &&
-           atomic_cas(&place->record->word, &word,
-                      shadow_make_word(place, to, flags | (word & WORD_ALIGN)), acq_rel, relaxed);
+           shadow_replace(place, word, shadow_make_word(place, to, flags | (word & WORD_ALIGN)));
 }
 
 static void free_in_core(void *block) {
@@ -384,8 +383,6 @@ void check_free(const char *call, void *block, size_t alignment, const size_t *b
 
 /* The block stays, and is now of another size. */
 static void resized(struct place *place, size_t old, size_t bytes, const void *frame) {
-    if (bytes < old) /* a walk must find redzone wherever `requested` says that there is some */
-        guard_fill(place->start, bytes, place->bytes);
     set_requested(place, bytes, frame);
     guard_fill(place->start, bytes, place->bytes);
     guard_resized(place->start, old, bytes, place->bytes);
@@ -455,7 +452,10 @@ void *check_realloc(void *block, size_t bytes, const void *frame) {
         return resize_large(&place, old, bytes, frame);
     if (place.class < CLASS_COUNT && want <= place.bytes && want >= place.bytes / 2) {
         atomic_add(&overhead[0], old - bytes, relaxed);
+        if (!become(&place, BLOCK_LIVE, BLOCK_CHANGING, 0))
+            report_dead("realloc", block);
         resized(&place, old, bytes, frame);
+        (void)become(&place, BLOCK_CHANGING, BLOCK_LIVE, 0);
         end(&place);
         return block;
     }
@@ -474,6 +474,8 @@ bool check_expand(void *block, size_t bytes, const void *frame) {
         check_redzones(&place);
         done = bytes <= old;
         if (!done && bytes <= PTRDIFF_MAX) {
+            if (!become(&place, BLOCK_LIVE, BLOCK_CHANGING, 0))
+                report_dead("expand", block);
             guard_touch(place.start + old, place.bytes - old);
             done = alloc_expand(block, bytes + REDZONE_BYTES);
             sub_overhead(&place, old);
@@ -481,6 +483,7 @@ bool check_expand(void *block, size_t bytes, const void *frame) {
             bytes = done ? bytes : old;
             add_overhead(&place, bytes);
             resized(&place, old, bytes, frame);
+            (void)become(&place, BLOCK_CHANGING, BLOCK_LIVE, 0);
         }
     }
     end(NULL);

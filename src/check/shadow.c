@@ -161,6 +161,44 @@ bool shadow_find(const void *pointer, struct place *place) {
     return true;
 }
 
+#define WALK_TRIES 160u
+
+/* A walk looks at the record. */
+HKM_COLD bool shadow_replace_later(const struct place *place, uint32_t from, uint32_t to) {
+    for (unsigned attempt = 0;; attempt++) {
+        uint32_t word = from;
+        if (atomic_cas(&place->record->word, &word, to, acq_rel, relaxed))
+            return true;
+        if (word != (from | WORD_LOOKED_AT))
+            return false;
+        if (attempt >= WALK_TRIES)
+            return atomic_cas(&place->record->word, &word, to, acq_rel, relaxed);
+        os_backoff(attempt);
+    }
+}
+
+void shadow_take(const struct place *place, uint32_t to) {
+    while (!shadow_replace(place, atomic_get(&place->record->word, relaxed), to)) {
+    }
+}
+
+uint32_t shadow_hold(const struct place *place, bool *held) {
+    uint32_t word = shadow_word(place);
+    unsigned state = word & WORD_STATE;
+    *held = (state == BLOCK_LIVE || state == BLOCK_QUARANTINED || state == BLOCK_FREE) &&
+            (word & WORD_LOOKED_AT) == 0 &&
+            atomic_cas(&place->record->word, &word, word | WORD_LOOKED_AT, acquire, relaxed);
+    return word;
+}
+
+void shadow_let_go(const struct place *place) {
+    uint32_t word = atomic_get(&place->record->word, relaxed);
+    while ((word & WORD_LOOKED_AT) != 0 &&
+           !atomic_cas_weak(&place->record->word, &word, word & ~WORD_LOOKED_AT, release,
+                            relaxed)) {
+    }
+}
+
 void shadow_move(uint32_t slot, unsigned from, unsigned to) {
     uint32_t chunk = slot / CHUNK_SLOTS;
     if (!cover(slot)) {

@@ -21,6 +21,10 @@
  *     A record counts only while its generation is the slot's, which each carving raises: else the
  *     block was NEVER allocated from this run.
  *
+ *     A walk beside running threads holds a record by WORD_LOOKED_AT while it looks at it, the
+ *     redzone and the poison; whoever wants to change the word waits (shadow_replace), but not for
+ *     ever: in a forked child the walker may be gone.
+ *
  * Ownership   a record's fields but `word` are written by whoever made it leave or enter LIVE.
  * Ordering    release of `word` pairs with acquire wherever it is read.
  */
@@ -48,7 +52,8 @@ extern const char *const block_state_name[BLOCK_STATES];
 #define WORD_ALIGN (63u << WORD_ALIGN_SHIFT)
 #define WORD_GUARDED (1u << 9)   /* NEVER: its last bytes were made a redzone for its successor */
 #define WORD_POISONED (1u << 10) /* FREE: its contents are poison */
-#define WORD_GENERATION_SHIFT 11
+#define WORD_LOOKED_AT (1u << 11) /* by a walk beside running threads: nobody else changes it */
+#define WORD_GENERATION_SHIFT 12
 
 struct block {
     ATOMIC(uint32_t) word;
@@ -111,6 +116,19 @@ HKM_INLINE uint32_t shadow_make_word(const struct place *place, enum block_state
                                      uint32_t flags) {
     return place->generation | flags | state;
 }
+bool shadow_replace_later(const struct place *place, uint32_t from, uint32_t to);
+/* Replaces the word `from` by `to`; false when it is another by now. Waits for a walk. */
+HKM_INLINE bool shadow_replace(const struct place *place, uint32_t from, uint32_t to) {
+    from &= ~WORD_LOOKED_AT;
+    uint32_t word = from;
+    return likely(atomic_cas(&place->record->word, &word, to, acq_rel, relaxed)) ||
+           (word == (from | WORD_LOOKED_AT) && shadow_replace_later(place, from, to));
+}
+/* Replaces whatever word there is. */
+void shadow_take(const struct place *place, uint32_t to);
+/* For a walk: the word, held until shadow_let_go if *held. */
+uint32_t shadow_hold(const struct place *place, bool *held);
+void shadow_let_go(const struct place *place);
 HKM_INLINE enum block_state shadow_state(const struct place *place) {
     return (enum block_state)(shadow_word(place) & WORD_STATE);
 }

@@ -8,7 +8,7 @@
  *                middle of something. Everything is checked.
  *       shared   threads run: checked is what a lock keeps still. The caller's own heap whole, with
  *                every run that it owns; of other heaps whose lock can be had the bins, stashes,
- *                inboxes and listed runs (their magazines only as far as H1, H4..H6, H10 go, since
+ *                inboxes and listed runs (their magazines only as far as H1, H5, H6, H10 go, since
  *                their threads move them without the lock); the fixed parts of the arena, the size
  *                classes. Skipped are the sets of SuperSlabs, UNUSED slots, runs that are full,
  *                stage 1, large runs, the big cache, all sums.

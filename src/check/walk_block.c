@@ -1,7 +1,8 @@
 /* walk_block.c -- records of blocks, their redzones and poison; see walk.h.
- * Ordering    other threads may allocate, free and resize the blocks meanwhile: what looks wrong
- *             counts only when the record is then still as it was, since they change it before they
- *             touch what is looked at (check.c).
+ * Ordering    other threads may allocate, free and resize the blocks meanwhile: a walk beside them
+ *             holds the record (shadow_hold) while it looks. They wait for that, but not for ever:
+ *             what looks wrong counts only when the record is then still as it was, since they
+ *             change it before they touch what is looked at (check.c).
  */
 #include "check/depot.h"
 #include "check/guard.h"
@@ -73,7 +74,7 @@ static void walk_before(const struct place *place) {
         wrong_byte(INV_B9, place, wrong, REDZONE_BYTE);
 }
 
-static void walk_record(const struct walk *w, const struct place *place, bool core_live) {
+static void look_at(const struct walk *w, const struct place *place, bool core_live) {
     struct sight sight = look(place);
     unsigned state = sight.word & WORD_STATE;
     must_hold(B20, state < BLOCK_STATES, "a state", "none", place->start);
@@ -86,6 +87,20 @@ static void walk_record(const struct walk *w, const struct place *place, bool co
         walk_before(place);
     } else if (state == BLOCK_QUARANTINED || state == BLOCK_FREE) {
         walk_dead(place, &sight);
+    }
+}
+
+static void walk_record(const struct walk *w, const struct place *place, bool core_live) {
+    bool held;
+    if (w->quiet) {
+        look_at(w, place, core_live);
+        return;
+    }
+    uint32_t word = shadow_hold(place, &held);
+    must_hold(B20, (word & WORD_STATE) < BLOCK_STATES, "a state", "none", place->start);
+    if (held) {
+        look_at(w, place, core_live);
+        shadow_let_go(place);
     }
 }
 

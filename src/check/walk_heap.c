@@ -32,10 +32,12 @@ static void walk_magazine(struct walk *w, const struct heap *heap, unsigned clas
     must_hold(H10, (const char *)m->base > arrays && m->base + m->room <= heap->next_array,
               "behind the heap's record", "elsewhere", m);
     must_hold(H1, top >= m->base && top <= m->base + m->cap, "base <= top <= base + cap", "not", m);
+    must_equal(H6, arena.live[sizeclass_table[class].live_shift], m->live, m);
+    if (!still)
+        return;
     must_hold(H4, m->floor == m->base || m->floor == (void **)UINTPTR_MAX, "base", "another", m);
     must_hold(H4, m->limit == m->base + m->cap || m->limit == NULL, "base + cap", "another", m);
-    must_equal(H6, arena.live[sizeclass_table[class].live_shift], m->live, m);
-    if (!still || top == m->base)
+    if (top == m->base)
         return;
     void *hot = atomic_get(&m->hot, relaxed);
     must_hold(F2, hot != NULL, "a block", "NULL", m);
@@ -55,9 +57,10 @@ static void walk_packet_place(const struct packet *packet) {
 static void walk_away(struct walk *w, const struct heap *heap, unsigned class, bool still) {
     const struct away *away = &heap->away[class];
     uint32_t count = atomic_get(&away->count, relaxed);
+    uint32_t room = still ? away->room : 0; /* its thread sets it without the lock */
     must_hold(H20,
-              count <= PACKET_BLOCKS && away->room <= PACKET_BLOCKS &&
-                  (away->packet != NULL || (count == 0 && away->room == 0)),
+              count <= PACKET_BLOCKS && room <= PACKET_BLOCKS &&
+                  (away->packet != NULL || (count == 0 && room == 0)),
               "a packet for what is gathered", "none, or too much", away);
     if (away->packet != NULL)
         walk_packet_place(away->packet);
