@@ -20,7 +20,8 @@
 
 #define REDZONE_BYTES ((size_t)16)
 #define REDZONE_MOST KIB(4)
-#define POISON_MOST KIB(4)
+/* The same for every large block: one that comes back from the big cache may be of another size. */
+#define POISON_MOST (KIB(4) - REDZONE_BYTES)
 #define REDZONE_BYTE 0xb5
 #define POISON_BYTE 0xd7
 
