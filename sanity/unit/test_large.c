@@ -315,8 +315,9 @@ Test(large, a_move_keeps_the_contents_and_frees_the_old_slots) {
         check(block != NULL);
         uint32_t to = arena_slot_of(block);
         bool moved = slot_head(to)->moved != 0;
-        check(os_call_count(OS_MREMAP) == calls + moved);
-        check(moved ? usable > MIB(1) : usable <= MIB(4), "small ones are copied");
+        bool tried = os_call_count(OS_MREMAP) != calls; /* valgrind refuses */
+        check(os_call_count(OS_MREMAP) == calls + tried && tried >= moved);
+        check(tried ? usable > MIB(1) : usable <= MIB(4), "small ones are copied");
         check_run(block, bytes * 2);
         check(to != slot && has_stamp(to, usable, 0x19) && slot_state(slot) == SLOT_UNUSED);
         size_t clean = check_free(slot, count);

@@ -193,6 +193,38 @@ Test(life, a_forked_child_makes_orphans_of_the_heaps_of_the_four_threads_it_does
     check(heap_orphans() == 4);
 }
 
+/* Runs in the child, whose thread's heap another thread was inside. */
+static int child_without_its_heap(struct heap *lost, char *block) {
+    if (atomic_get(&lost->state, relaxed) != HEAP_LOST || heap_mine != &heap_none)
+        return 1;
+    char *large = hkm_malloc(MIB(1));
+    if (large == NULL || heap_mine == lost || life_heap() != heap_mine || heap_mine == &heap_none)
+        return 2;
+    if (atomic_get(&heap_mine->state, relaxed) != HEAP_OWNED)
+        return 3;
+    for (int i = 0; i < 100; i++)
+        if (block[i] != 7)
+            return 4;
+    hkm_free(block);
+    hkm_free(large);
+    return 0;
+}
+
+Test(life, a_child_whose_heap_another_thread_was_inside_gets_another) {
+    char *block = mine(100);
+    memset(block, 7, 100);
+    struct heap *own = heap_mine;
+    atomic_put(&own->lock, os_thread_token() + 1, relaxed); /* as if it were */
+    pid_t child = fork();
+    if (child == 0)
+        _exit(child_without_its_heap(own, block));
+    int status;
+    check(waitpid(child, &status, 0) == child && status == 0, "status %x", status);
+    atomic_put(&own->lock, 0, relaxed);
+    check(heap_mine == own && atomic_get(&own->state, relaxed) == HEAP_OWNED);
+    hkm_free(block);
+}
+
 static ATOMIC(bool) stop;
 
 static void *be_busy(void *arg) {

@@ -216,20 +216,22 @@ struct heap *heap_borrow(void) {
     }
 }
 
-/* Its lock is held by a thread that is not there. */
-static void lose(struct heap *heap) {
+bool heap_lose_if_held(struct heap *heap, uintptr_t forker) {
+    uintptr_t holder = atomic_get(&heap->lock, relaxed);
+    if (holder == 0 || holder == forker || atomic_get(&heap->state, relaxed) == HEAP_LOST)
+        return false;
     if (atomic_get(&heap->state, relaxed) == HEAP_ORPHAN && bitset_claim(orphans, heap->number))
         atomic_sub(&orphan_count, 1, relaxed);
     atomic_put(&heap->state, HEAP_LOST, release);
+    return true;
 }
 
 /* First all that are lost are marked so: what the others send home must not wait for them. */
 void heap_after_fork(uintptr_t forker) {
     for (uint32_t i = 0; i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);
-        uintptr_t holder = heap == NULL ? 0 : atomic_get(&heap->lock, relaxed);
-        if (holder != 0 && holder != forker && atomic_get(&heap->state, relaxed) != HEAP_LOST)
-            lose(heap);
+        if (heap != NULL)
+            (void)heap_lose_if_held(heap, forker);
     }
     for (uint32_t i = 0; i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);

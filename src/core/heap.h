@@ -130,6 +130,8 @@ struct heap *heap_borrow(void);
 void heap_free_borrowed(unsigned class, void *block);
 /* In a forked child: every heap but the one of the thread that forked has lost its thread. */
 void heap_after_fork(uintptr_t forker);
+/* Likewise, of one heap: true when it was lost, its lock held by a thread that is not there. */
+bool heap_lose_if_held(struct heap *heap, uintptr_t forker);
 
 /* Waits for the lock; false when the calling thread holds it already (a signal handler), or when
  * the heap is lost. */

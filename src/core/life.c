@@ -18,6 +18,8 @@ static bool thread_end_known;
 
 /* ---- fork ---- */
 
+static bool is_heap(const struct heap *heap) { return heap != &heap_none && heap != &heap_gone; }
+
 /* Set in a child by the thread that forked; cleared by whichever thread of it comes first to a slow
  * path, while others wait. */
 enum { FORK_NONE, FORK_CHILD, FORK_CHECKING };
@@ -38,9 +40,12 @@ static HKM_COLD void after_fork(void) {
         os_backoff(attempt);
 }
 
-/* Runs in the child's one thread. Touches nothing else: most children call exec at once. */
+/* Runs in the child's one thread. Touches nothing else: most children call exec at once. When its
+ * own heap is lost, the next slow path gets it another. */
 static void fork_child(void) {
     lost_threads = lost_threads || heap_count() - heap_orphans() > 1;
+    if (is_heap(heap_mine) && heap_lose_if_held(heap_mine, os_thread_token()))
+        heap_mine = &heap_none;
     atomic_put(&forker, os_thread_token(), relaxed);
     atomic_put(&fork_word, FORK_CHILD, release);
 }
@@ -64,8 +69,6 @@ static HKM_COLD struct heap *attach(void) {
         (void)pthread_setspecific(thread_end, heap); /* may allocate: from the heap just set */
     return heap;
 }
-
-static bool is_heap(const struct heap *heap) { return heap != &heap_none && heap != &heap_gone; }
 
 struct heap *life_heap_if_any(void) {
     check_fork();

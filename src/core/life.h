@@ -4,7 +4,8 @@
  *             orphans of the heaps whose threads it does not have.
  *
  *     heap_mine: &heap_none  --first slow path-->  a heap  --thread's end-->  &heap_gone
- *                                                 (&heap_gone inside each slow path, too)
+ *                                                 (&heap_gone inside each slow path, too;
+ *                                                  &heap_none in a child that lost the heap)
  *
  *     After its end a thread (other key destructors, libc's own clean-up) borrows a heap for each
  *     operation. So does a signal handler that interrupts its own thread inside a slow path.
@@ -13,8 +14,8 @@
  *             handler in the child notes which thread forked; the child's first slow path does the
  *             rest. The snapshot that fork takes is one moment for all threads, so a heap whose
  *             lock is free is whole; one whose lock another thread held is given up (HEAP_LOST),
- *             and its thread, if that is the one that forked, borrows from then on. Everything
- *             shared is lock-free.
+ *             and the thread that forked gets another, should it be its own. Everything shared is
+ *             lock-free.
  */
 #ifndef HKM_CORE_LIFE_H
 #define HKM_CORE_LIFE_H
