@@ -430,17 +430,33 @@ static void *resize_by_copy(struct place *place, size_t old, size_t bytes, const
     return to;
 }
 
-void *check_realloc(void *block, size_t bytes, const void *frame) {
-    struct place place;
-    (void)begin();
-    if (!find_live("realloc", block, &place)) {
-        bool ours = arena_contains(block);
-        void *to = alloc_resize(block, ours ? with_redzone(bytes) : bytes);
-        if (ours && to != NULL && to != block)
+/* A block without a record, or a foreign one. Core alone does not copy it into a small block: whose
+ * record would say for so long that it is free, and its neighbours' redzones be written over. */
+static void *resize_unrecorded(void *block, size_t bytes, const void *frame) {
+    size_t has = arena_contains(block) && shadow_is_on() ? alloc_usable("realloc", block) : 0;
+    size_t want = has > 0 ? bytes + REDZONE_BYTES : bytes;
+    bool stays = has > SMALL_BYTES_MAX ? want > SMALL_BYTES_MAX / 2 : want <= has && want >= has / 2;
+    if (has == 0 || stays || bytes > PTRDIFF_MAX) {
+        void *to = alloc_resize(block, want);
+        if (has > 0 && to != NULL && to != block)
             return born(to, bytes, BLOCK_ALIGN, true, frame);
         end(NULL);
         return to;
     }
+    end(NULL); /* what follows are calls of their own */
+    void *to = check_malloc(bytes, frame);
+    if (to == NULL)
+        return NULL;
+    memcpy(to, block, has - REDZONE_BYTES < bytes ? has - REDZONE_BYTES : bytes);
+    check_free("realloc", block, 0, NULL, frame);
+    return to;
+}
+
+void *check_realloc(void *block, size_t bytes, const void *frame) {
+    struct place place;
+    (void)begin();
+    if (!find_live("realloc", block, &place))
+        return resize_unrecorded(block, bytes, frame);
     check_redzones(&place);
     size_t old = atomic_get(&place.record->requested, relaxed);
     size_t want = bytes + REDZONE_BYTES;

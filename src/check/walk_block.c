@@ -47,12 +47,17 @@ static void walk_live(const struct place *place, const struct sight *sight) {
         wrong_byte(INV_B8, place, wrong, REDZONE_BYTE);
 }
 
+/* Core has it for a thread that has not made it LIVE yet, and may clear it or copy into it. */
+static bool is_taken(const struct place *place) {
+    return place->class >= CLASS_COUNT && slot_state(place->slot) == SLOT_LARGE;
+}
+
 static void walk_dead(const struct place *place, const struct sight *sight) {
     bool quarantined = (sight->word & WORD_STATE) == BLOCK_QUARANTINED;
     if (!quarantined && (sight->word & WORD_POISONED) == 0)
         return;
     const char *wrong = guard_check_poison(place->start, place->bytes);
-    if (unlikely(wrong != NULL) && is_still(place, sight))
+    if (unlikely(wrong != NULL) && is_still(place, sight) && (quarantined || !is_taken(place)))
         wrong_byte(quarantined ? INV_B10 : INV_B11, place, wrong, POISON_BYTE);
 }
 
