@@ -396,6 +396,7 @@ static void add_heap(struct heap *heap) {
     ADD("heap", heap, drain_ms, "when the next drain is due");
     ADD("heap", heap, armed_ms, "when the heap may be armed again");
     ADD("heap", heap, cap_bytes, "how far magazines may still grow");
+    ADD("heap", heap, cut, NULL);
     ADD("heap", heap, next_array, NULL);
     ADD("heap", heap, stats, "counters that are only reported");
     ADD("heap", heap, inbox_bytes, NULL);

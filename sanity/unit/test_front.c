@@ -121,7 +121,7 @@ Test(front, a_full_magazine_refuses_the_push_and_an_empty_one_the_pop) {
     struct heap *heap = start_heap();
     for (unsigned class = 1; class < CLASS_COUNT; class += 3) {
         struct magazine *m = &heap->magazines[class];
-        void *blocks[MAGAZINE_ENTRIES_MAX + 1];
+        static void *blocks[MAGAZINE_ENTRIES_MAX + 1];
         unsigned cap = m->cap;
         for (unsigned i = 0; i <= cap; i++)
             blocks[i] = fill(heap, class);

@@ -176,7 +176,7 @@ Test(heap, a_kept_EMPTY_run_is_stage_0_and_the_second_goes_to_the_pool) {
 }
 
 Test(heap, caps_grow_with_use_to_their_maximum_and_shrink_when_idle) {
-    start_arena(MIB(256));
+    start_arena(GIB(8));
     struct heap *heap = new_heap();
     for (unsigned class = 1; class < CLASS_COUNT; class += 5) {
         struct magazine *m = &heap->magazines[class];
@@ -197,6 +197,44 @@ Test(heap, caps_grow_with_use_to_their_maximum_and_shrink_when_idle) {
         drain(heap, false);
         check(m->cap == first && m->limit == m->base + m->cap && heap->cap_bytes == 0);
     }
+}
+
+Test(heap, a_long_array_is_refused_when_a_quarter_of_the_metadata_is_taken) {
+    start_arena(MIB(256));
+    struct heap *heap = new_heap();
+    struct magazine *m = &heap->magazines[2];
+    while (arena_take_spare_metadata(64) != NULL) {
+    }
+    check(arena_take_metadata(MIB(5)) != NULL, "three quarters are left");
+    for (unsigned i = 0; i < 12; i++) {
+        m->trips |= m->trips > 0;
+        (void)fill(heap, 2);
+        atomic_put(&m->top, m->base, relaxed);
+    }
+    check(m->cap <= INLINE_ROOM && m->cap * 4 > INLINE_ROOM && m->cap == m->room, "%u", m->cap);
+}
+
+Test(heap, a_full_long_magazine_sends_home_what_lies_below_its_newest_blocks) {
+    enum { CLASS = 4, CAP = 2048, SENT = 512 };
+    start_arena(MIB(256));
+    struct heap *heap = new_heap();
+    struct magazine *m = &heap->magazines[CLASS];
+    check(heap_enter(heap));
+    for (unsigned i = 0; i <= CAP; i++)
+        blocks[i] = heap_take_one(heap, CLASS);
+    heap_leave(heap);
+    m->cap_max = CAP;
+    for (unsigned i = 0; i <= CAP; i++) {
+        m->trips = 2; /* as if it had run dry last */
+        flush(heap, CLASS, blocks[i]);
+        check(i == CAP || held(m) == i + 1);
+    }
+    check(m->cap == CAP && m->room == CAP && held(m) == CAP - SENT + 1);
+    check(atomic_get(&heap->stats.flushes, relaxed) == 1);
+    for (unsigned i = 0; i < held(m) - 1; i++)
+        check(m->base[i] == blocks[i < CAP - 2 * SENT ? i : i + SENT], "%u", i);
+    check(atomic_get(&m->hot, relaxed) == blocks[CAP]);
+    check(live_blocks(CLASS) == 0, "%zu", live_blocks(CLASS));
 }
 
 Test(heap, a_magazine_that_only_runs_dry_or_only_spills_stays_small) {

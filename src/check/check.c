@@ -18,15 +18,16 @@
 #include "core/report.h"
 
 #define AMORTIZE_FROM 10000u /* see count_call */
+#define FORGET_MOST 1024     /* entries of a magazine: what a flush or two leave */
 #define TICK_CALLS 64u       /* frees that end in the quarantine take no slow path of core's */
 
-static __thread uint8_t depth; /* calls of this thread under way: 2 in a signal handler */
+static __thread uint8_t depth;      /* calls of this thread under way: 2 in a signal handler */
 static __thread uint32_t next_walk; /* 0: not known yet */
 /* The calls before the next one at which count_call has something to do: their number, and how many
  * of them are to come. */
 static __thread uint32_t calls, to_come;
-static __thread uint32_t slow_paths;       /* of the thread's heap, when it was last looked at */
-static __thread struct heap *interrupted;  /* while depth > 1: the heap that the thread stood at */
+static __thread uint32_t slow_paths;      /* of the thread's heap, when it was last looked at */
+static __thread struct heap *interrupted; /* while depth > 1: the heap that the thread stood at */
 
 /* What live blocks have beyond the bytes asked for; [0] small ones, [1] large ones. */
 static ATOMIC(size_t) overhead[2];
@@ -232,7 +233,9 @@ static void *born(void *block, size_t requested, size_t alignment, bool clean, c
                release);
     if (unlikely(guard_marks && heap_mine->arena_bytes != 0 && place.class < CLASS_COUNT)) {
         struct magazine *m = &heap_mine->magazines[place.class];
-        guard_forget(atomic_get(&m->top, relaxed) - 1, m->base + m->room);
+        void **top = atomic_get(&m->top, relaxed);
+        void **end = m->base + m->room;
+        guard_forget(top - 1, end - top > FORGET_MOST ? top + FORGET_MOST : end);
     }
     end(&place);
     return block;
@@ -435,7 +438,8 @@ static void *resize_by_copy(struct place *place, size_t old, size_t bytes, const
 static void *resize_unrecorded(void *block, size_t bytes, const void *frame) {
     size_t has = arena_contains(block) && shadow_is_on() ? alloc_usable("realloc", block) : 0;
     size_t want = has > 0 ? bytes + REDZONE_BYTES : bytes;
-    bool stays = has > SMALL_BYTES_MAX ? want > SMALL_BYTES_MAX / 2 : want <= has && want >= has / 2;
+    bool stays =
+        has > SMALL_BYTES_MAX ? want > SMALL_BYTES_MAX / 2 : want <= has && want >= has / 2;
     if (has == 0 || stays || bytes > PTRDIFF_MAX) {
         void *to = alloc_resize(block, want);
         if (has > 0 && to != NULL && to != block)

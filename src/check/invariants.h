@@ -127,7 +127,8 @@
     X(H3, "kept-empty", 1, walk_bins, "at most one EMPTY run a class is kept (stage 0)") \
     X(H4, "floor-limit", 3, walk_magazine, \
       "floor is base and limit base + cap, or they are armed") \
-    X(H5, "magazine-cap", 3, walk_magazine, "0 < cap <= cap_max, cap <= room") \
+    X(H5, "magazine-cap", 3, walk_magazine, \
+      "0 < cap <= cap_max, cap <= room, which is a length that arrays grow to") \
     X(H6, "magazine-live", 3, walk_magazine, "a magazine's live map is its class's") \
     X(H7, "cached-class", 3, walk_cached, \
       "a cached block lies in a run of the class that it is cached for") \
@@ -136,7 +137,7 @@
     X(H9, "cached-once", 3, walk_cached, \
       "a block is in one magazine or packet at most, and there once") \
     X(H10, "array-place", 3, walk_magazine, \
-      "a magazine's array lies behind its heap's record, below next_array") \
+      "a magazine's array lies behind its heap's record, below next_array, or is a long one") \
     X(H11, "heap-copies", 3, walk_heap, "a heap's copies of the arena's fields are the arena's") \
     X(H12, "heap-number", 3, walk_heap, "heaps[n] has the number n") \
     X(H13, "heap-state", 3, walk_heap, \

@@ -21,16 +21,33 @@ static void walk_cached(struct walk *w, unsigned class, const void *block) {
     w->cached[at >> 6] |= bitset_bit(at);
 }
 
+/* The least length that an array of the class comes to on its way up and that `room` fits in. */
+static uint32_t grown_room(unsigned class, uint32_t room) {
+    uint32_t most = heap_innards().cap_max(class);
+    uint32_t length = heap_innards().first_cap(class);
+    while (length < room && length < most)
+        length = length * 4 < most ? length * 4 : most;
+    return length;
+}
+
+static bool is_array_of(const struct heap *heap, const struct magazine *m) {
+    if (m->room <= INLINE_ROOM)
+        return (const char *)m->base > (const char *)(heap + 1) &&
+               m->base + m->room <= heap->next_array;
+    size_t used = atomic_get(arena_innards().metadata_used, relaxed);
+    uintptr_t at = (uintptr_t)(m->base - 1) - (uintptr_t)arena.metadata;
+    return at < used && used - at >= (m->room + 1) * sizeof(void *) && at % 64 == 0;
+}
+
 /* `still`: no other thread moves it. */
 static void walk_magazine(struct walk *w, const struct heap *heap, unsigned class, bool still) {
     const struct magazine *m = &heap->magazines[class];
     void **top = atomic_get(&m->top, acquire);
-    const char *arrays = (const char *)(heap + 1);
     must_hold(H5, m->cap > 0 && m->cap <= m->cap_max && m->cap <= m->room, "0 < cap <= cap_max",
               "not", m);
     must_equal(H5, heap_innards().cap_max(class), m->cap_max, m);
-    must_hold(H10, (const char *)m->base > arrays && m->base + m->room <= heap->next_array,
-              "behind the heap's record", "elsewhere", m);
+    must_equal(H5, grown_room(class, m->room), m->room, m);
+    must_hold(H10, is_array_of(heap, m), "behind the heap's record, or a long one", "elsewhere", m);
     must_hold(H1, top >= m->base && top <= m->base + m->cap, "base <= top <= base + cap", "not", m);
     must_equal(H6, arena.live[sizeclass_table[class].live_shift], m->live, m);
     if (!still)
@@ -153,21 +170,19 @@ static void walk_empty_heap(struct heap *heap) {
         walk_no_magazine(heap, class);
 }
 
-/* Arrays are cut one behind the other: they do not overlap, and the last ends where the next will
- * be cut. Under the heap's own thread only. */
+/* Arrays do not overlap, and the next will be cut where those that ever were end. Under the heap's
+ * own thread only. */
 static void walk_arrays(const struct heap *heap) {
-    void **end = NULL;
     for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         const struct magazine *m = &heap->magazines[class];
-        if (m->base + m->room > end)
-            end = m->base + m->room;
         for (unsigned other = class + 1; other < CLASS_COUNT; other++) {
             const struct magazine *o = &heap->magazines[other];
             must_hold(H10, m->base + m->room < o->base || o->base + o->room < m->base,
                       "an array of its own", "one that overlaps another's", o);
         }
     }
-    must_equal(H10, (uintptr_t)end, (uintptr_t)heap->next_array, &heap->next_array);
+    must_equal(H10, (uintptr_t)((void *const *)(const void *)(heap + 1) + heap->cut),
+               (uintptr_t)heap->next_array, &heap->next_array);
 }
 
 static void walk_heap(struct walk *w, struct heap *heap, bool mine) {

@@ -204,6 +204,12 @@ void *arena_take_metadata(size_t bytes) {
     return arena.metadata + at;
 }
 
+void *arena_take_spare_metadata(size_t bytes) {
+    size_t spare = metadata_bytes / 4;
+    size_t used = atomic_get(&metadata_used, relaxed);
+    return used >= spare || bytes > spare - used ? NULL : arena_take_metadata(bytes);
+}
+
 size_t arena_metadata_bytes(void) {
     return atomic_get(&maps_bytes, relaxed) + atomic_get(&metadata_committed, relaxed);
 }

@@ -82,6 +82,8 @@ void arena_purge_maps(size_t first, size_t count);
 
 /* Memory for metadata: zeroed, aligned to 64 bytes, never given back. NULL when there is none. */
 void *arena_take_metadata(size_t bytes);
+/* Likewise, for what one can do without: NULL when less than three quarters would be left. */
+void *arena_take_spare_metadata(size_t bytes);
 /* Bytes of maps, records and metadata that are committed. */
 size_t arena_metadata_bytes(void);
 

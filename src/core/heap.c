@@ -10,10 +10,11 @@
 #include "core/pool.h"
 #include "core/superslab.h"
 
-#define CACHE_BYTES_SMALL KIB(128)  /* a magazine's share, up to 1 KiB blocks */
+#define CACHE_BYTES_SMALL MIB(8)    /* a magazine's share, up to 1 KiB blocks */
 #define CACHE_BYTES_MEDIUM KIB(512) /* and above */
 #define CACHE_BYTES_TOTAL MIB(32)   /* all heaps', when their magazines grow */
 #define FIRST_CAP_BYTES KIB(2)
+#define FLUSH_MOST 512u           /* blocks; as many newer ones stay */
 #define ONE_WAY_BYTES KIB(16)     /* a magazine's, that only spills or only runs dry */
 #define AWAY_BYTES KIB(16)        /* what is gathered of a class before it is sent home */
 #define SHARE_THREADS 4u          /* among more than so many, runs of blocks ... */
@@ -58,13 +59,14 @@ static uint32_t cap_max(unsigned class) {
 }
 
 /* What every heap may hold from the start; few of the blocks that are mid-large. */
-static uint32_t first_cap(const struct magazine *m, unsigned class) {
+static uint32_t first_cap(unsigned class) {
     size_t bytes = sizeclass_bytes(class);
     size_t cap = FIRST_CAP_BYTES / bytes;
     size_t least = bytes <= KIB(8) ? 4 : bytes <= KIB(32) ? 2 : 1;
     if (cap < least)
         cap = least;
-    return cap < m->cap_max ? (uint32_t)cap : m->cap_max;
+    uint32_t most = cap_max(class);
+    return cap < most ? (uint32_t)cap : most;
 }
 
 /* By how much a heap's magazines may grow: a share of what all may, so that many threads do not
@@ -101,18 +103,27 @@ static uint32_t held(const struct magazine *m) {
     return (uint32_t)(atomic_get(&m->top, relaxed) - m->base);
 }
 
-/* Cuts an array with room for `room` blocks and, below them, for base[-1]. */
+/* An array with room for `room` blocks and, below them, for base[-1]; NULL when there is no memory
+ * for a long one. */
 static void **cut_array(struct heap *heap, uint32_t room) {
+    if (room > INLINE_ROOM) {
+        void **array = arena_take_spare_metadata((room + 1) * sizeof(void *));
+        return array == NULL ? NULL : array + 1;
+    }
     void **base = heap->next_array + 1;
     heap->next_array = base + room;
+    heap->cut += room + 1;
     return base;
 }
 
-/* What the arrays of a heap can come to: each at every size on its way up, growing fourfold. */
+/* What the short arrays of a heap can come to: each at every size on its way up, growing fourfold.
+ */
 static size_t arrays_bytes(void) {
     size_t entries = 0;
-    for (unsigned class = 1; class < CLASS_COUNT; class++)
-        entries += cap_max(class) * 2 + 8;
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+        uint32_t most = cap_max(class);
+        entries += (most < INLINE_ROOM ? most : INLINE_ROOM) * 2 + 8;
+    }
     return entries * sizeof(void *);
 }
 
@@ -124,11 +135,11 @@ static struct heap *create(void) {
     if (heap == NULL)
         return NULL;
     heap->next_array = (void **)(void *)(heap + 1);
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         struct magazine *m = &heap->magazines[class];
         m->live = arena.live[sizeclass_table[class].live_shift];
         m->cap_max = cap_max(class);
-        m->cap = m->room = first_cap(m, class);
+        m->cap = m->room = first_cap(class);
         m->base = cut_array(heap, m->room);
         atomic_put(&m->top, m->base, relaxed);
         restore(m);
@@ -473,16 +484,16 @@ static HKM_NOINLINE unsigned send_away(struct heap *heap, unsigned class, void *
 
 unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count) {
     unsigned away = 0;
-    struct slot *slot = slot_of_block(class, blocks[0]);
+    ptrdiff_t bytes = (ptrdiff_t)sizeclass_bytes(class);
     for (unsigned i = 0; i < count;) {
-        /* The record that comes next is on its way while this one is worked on. */
-        struct slot *next = i + 4 < count ? slot_of_block(class, blocks[i + 4]) : slot;
-        __builtin_prefetch(next);
-        slot = slot_of_block(class, blocks[i]);
-        if (likely(atomic_get(&slot->owner, relaxed) == heap->id))
-            i += put_home(heap, slot, class, blocks + i, count - i);
-        else
+        struct slot *slot = slot_of_block(class, blocks[i]);
+        ptrdiff_t step = i + 1 < count ? (char *)blocks[i + 1] - (char *)blocks[i] : 0;
+        if (unlikely(atomic_get(&slot->owner, relaxed) != heap->id))
             blocks[away++] = blocks[i++];
+        else if (step == bytes || step == -bytes)
+            i += put_home(heap, slot, class, blocks + i, count - i);
+        else /* compiled apart, for most blocks of a magazine in no order */
+            i += put_home(heap, slot, class, blocks + i, 1);
     }
     return away == 0 ? 0 : send_away(heap, class, blocks, away);
 }
@@ -530,7 +541,7 @@ static void give_kept(struct bin *bin) {
 }
 
 void heap_collect(struct heap *heap) {
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         collect_class(heap, class);
         give_kept(&heap->bins[class]);
     }
@@ -641,6 +652,8 @@ static void grow(struct heap *heap, struct magazine *m, unsigned class, bool spi
     if (cap > m->room) {
         uint32_t count = held(m);
         void **base = cut_array(heap, cap);
+        if (base == NULL)
+            return;
         settle(m);
         memcpy(base, m->base, count * sizeof(void *));
         m->base = base;
@@ -686,18 +699,19 @@ void *heap_fill(struct heap *heap, unsigned class) {
     return block;
 }
 
-/* Empties the lower part of a magazine: what was put in first. What has to be sent directly leaves
- * the magazine before the lock is left: a fork meanwhile must not find it in both places. */
-static void flush(struct heap *heap, struct magazine *m, unsigned class, unsigned count) {
+/* Sends home `count` blocks of a magazine, but not the newest `stay`. What has to be sent directly
+ * leaves the magazine before the lock is left: a fork meanwhile must not find it in both places. */
+static void flush(struct heap *heap, struct magazine *m, unsigned class, unsigned count,
+                  unsigned stay) {
     settle(m);
-    unsigned stay = held(m) - count;
-    unsigned left = heap_send_home(heap, class, m->base, count);
-    memmove(m->base + left, m->base + count, stay * sizeof(void *));
-    lift(m, m->base + left + stay);
+    void **from = m->base + (held(m) - stay - count);
+    unsigned left = heap_send_home(heap, class, from, count);
+    memmove(from + left, from + count, stay * sizeof(void *));
+    lift(m, from + left + stay);
     for (; left > 0; left--) {
         void **top = atomic_get(&m->top, relaxed);
-        void *block = m->base[0];
-        m->base[0] = top[-1];
+        void *block = from[0];
+        from[0] = top[-1];
         lift(m, top - 1);
         send_directly(heap, class, block);
     }
@@ -710,7 +724,11 @@ void heap_flush(struct heap *heap, unsigned class, void *block) {
         grow(heap, m, class, true);
     if (atomic_get(&m->top, relaxed) == m->limit) {
         counter_add(&heap->stats.flushes, 1);
-        flush(heap, m, class, (m->cap + 1) / 2);
+        unsigned count = (m->cap + 1) / 2;
+        if (count > FLUSH_MOST)
+            count = FLUSH_MOST;
+        unsigned rest = m->cap - count;
+        flush(heap, m, class, count, rest < FLUSH_MOST ? rest : FLUSH_MOST);
         if (superslab_idle_dirty() >= IDLE_DIRTY_ALARM)
             m->floor = (void **)UINTPTR_MAX; /* the next malloc looks at the clock */
     }
@@ -788,15 +806,16 @@ void heap_free_borrowed(unsigned class, void *block) {
 
 void heap_drain(struct heap *heap, enum heap_drain how) {
     counter_add(&heap->stats.drains, 1);
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         struct magazine *m = &heap->magazines[class];
         unsigned count = held(m);
         if (atomic_get(&heap->away[class].count, relaxed) > 0)
             send_gathered(heap, class);
         if (how == DRAIN_ALL || m->trips == 0) {
             if (count > 0)
-                flush(heap, m, class, how == DRAIN_AGED ? (count + 1) / 2 : count);
-            uint32_t cap = first_cap(m, class);
+                flush(heap, m, class, how == DRAIN_AGED ? (count + 1) / 2 : count,
+                      how == DRAIN_AGED ? count / 2 : 0);
+            uint32_t cap = first_cap(class);
             if (cap < m->cap && held(m) <= cap) {
                 set_cap(heap, m, class, cap);
                 restore(m);
@@ -809,7 +828,7 @@ void heap_drain(struct heap *heap, enum heap_drain how) {
 
 void heap_arm(struct heap *heap, uint32_t now_ms) {
     heap->armed_ms = now_ms;
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         heap->magazines[class].floor = (void **)UINTPTR_MAX;
         heap->magazines[class].limit = NULL;
         heap->away[class].room = 0;
@@ -817,5 +836,5 @@ void heap_arm(struct heap *heap, uint32_t now_ms) {
 }
 
 struct heap_innards heap_innards(void) {
-    return (struct heap_innards){heaps, &heaps_used, orphans, &orphan_count, cap_max};
+    return (struct heap_innards){heaps, &heaps_used, orphans, &orphan_count, cap_max, first_cap};
 }

@@ -101,7 +101,8 @@ struct heap {
     uint32_t armed_ms; /* owner: last heap_arm */
     size_t cap_bytes;  /* owner: bytes by which magazines have grown */
     uint32_t asked;    /* lock: the last heap that was asked for a run */
-    void **next_array; /* arrays are cut from the memory behind this record, as they are needed */
+    uint32_t cut;      /* lock: entries of the arrays behind this record */
+    void **next_array; /* where the next of them will be cut; long ones lie elsewhere */
     struct heap_stats stats;
     struct bin bins[CLASS_COUNT];
 
@@ -177,6 +178,7 @@ struct heap_innards {
     bitset_word *orphans;
     ATOMIC(uint32_t) * orphan_count;
     uint32_t (*cap_max)(unsigned class);
+    uint32_t (*first_cap)(unsigned class);
 };
 struct heap_innards heap_innards(void);
 

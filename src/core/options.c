@@ -7,17 +7,19 @@
 #include "base/text.h"
 #include "os/os.h"
 
-#define DEFAULTS_                                                                               \
-    .fast_cap = 1024, .fill_batch = 256, .drain_interval = 250, .purge_delay_ms = 1000,         \
-    .lru_superslabs = 1024, .big_cache_mib = 256, .prewarm = 0, .arena_mib = 1048576,           \
-    .large_pages = LARGE_PAGES_AUTO, .stats = STATS_OFF, .crash_report = 0, .acquire_trace = 0, \
-    .check_every = 100000, .check_quiet = 0, .quarantine_kib = 4096, .stack_depth = 16
+#define DEFAULTS_                                                                                 \
+    .fast_cap = MAGAZINE_ENTRIES_MAX, .fill_batch = 256, .drain_interval = 250,                   \
+    .purge_delay_ms = 1000, .lru_superslabs = 1024, .big_cache_mib = 256, .prewarm = 0,           \
+    .arena_mib = 1048576, .large_pages = LARGE_PAGES_AUTO, .stats = STATS_OFF, .crash_report = 0, \
+    .acquire_trace = 0, .check_every = 100000, .check_quiet = 0, .quarantine_kib = 4096,          \
+    .stack_depth = 16
 
 struct options options = {DEFAULTS_};
 static const struct options defaults = {DEFAULTS_};
 
 #define TABLE(X)                                                                                  \
-    X(fast_cap, 2, 1024, "blocks", NULL, "most blocks of a class in a thread's front cache")      \
+    X(fast_cap, 2, MAGAZINE_ENTRIES_MAX, "blocks", NULL,                                          \
+      "most blocks of a class in a thread's front cache")                                         \
     X(fill_batch, 1, 1024, "blocks", NULL, "most blocks moved to a front cache at once")          \
     X(drain_interval, 0, 3600000, "ms", NULL, "how often idle front caches are emptied")          \
     X(purge_delay_ms, 0, 3600000, "ms", NULL,                                                     \
