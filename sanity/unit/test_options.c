@@ -170,7 +170,7 @@ Test(options, help_prints_every_option_with_its_effective_and_default_value) {
     }
     char name[20], value[20], standard[20];
     check(sscanf(strstr(said, "\nfast_cap"), "%19s %19s %19s", name, value, standard) == 3);
-    check(strcmp(value, "77") == 0 && strcmp(standard, "131072") == 0);
+    check(strcmp(value, "77") == 0 && strcmp(standard, "16384") == 0);
     check(sscanf(strstr(said, "\nlarge_pages"), "%19s %19s %19s", name, value, standard) == 3);
     check(strcmp(value, "on") == 0 && strcmp(standard, "auto") == 0);
     check(lines() == COUNT + 2, "%s", said);

@@ -52,7 +52,7 @@ _Static_assert(SUPERSLAB_BYTES == SUPERSLAB_SLOTS * SLOT_BYTES, "a SuperSlab is 
 #define META_CHUNK_SLOTS 1024u /* metadata is committed for 64 MiB of data at a time */
 
 /* ---- front caches ---- */
-#define MAGAZINE_ENTRIES_MAX 131072u
+#define MAGAZINE_ENTRIES_MAX 16384u
 #define INLINE_ROOM 1024u /* entries of the magazines' arrays in a heap's own record */
 #define PACKET_BLOCKS 62u
 #define HEAPS_MAX 16384u

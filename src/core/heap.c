@@ -10,7 +10,7 @@
 #include "core/pool.h"
 #include "core/superslab.h"
 
-#define CACHE_BYTES_SMALL MIB(8)    /* a magazine's share, up to 1 KiB blocks */
+#define CACHE_BYTES_SMALL MIB(1)    /* a magazine's share, up to 1 KiB blocks */
 #define CACHE_BYTES_MEDIUM KIB(512) /* and above */
 #define CACHE_BYTES_TOTAL MIB(32)   /* all heaps', when their magazines grow */
 #define FIRST_CAP_BYTES KIB(2)
