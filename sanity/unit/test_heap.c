@@ -229,12 +229,40 @@ Test(heap, a_full_long_magazine_sends_home_what_lies_below_its_newest_blocks) {
         flush(heap, CLASS, blocks[i]);
         check(i == CAP || held(m) == i + 1);
     }
-    check(m->cap == CAP && m->room == CAP && held(m) == CAP - SENT + 1);
+    check(m->room == CAP && held(m) == CAP - SENT + 1);
+    check(m->cap == CAP - SENT / 2 && m->cap_max == m->cap, "it shrinks, twice as slowly");
     check(atomic_get(&heap->stats.flushes, relaxed) == 1);
     for (unsigned i = 0; i < held(m) - 1; i++)
         check(m->base[i] == blocks[i < CAP - 2 * SENT ? i : i + SENT], "%u", i);
     check(atomic_get(&m->hot, relaxed) == blocks[CAP]);
     check(live_blocks(CLASS) == 0, "%zu", live_blocks(CLASS));
+}
+
+/* Blocks that its largest size has no room for: it is a small one until the next drain. */
+Test(heap, a_flooded_magazine_shrinks_and_its_blocks_go_home) {
+    enum { CLASS = 4, CAP = 4096, COUNT = 4 * CAP };
+    start_arena(MIB(256));
+    struct heap *heap = new_heap();
+    struct magazine *m = &heap->magazines[CLASS];
+    static void *many[COUNT];
+    check(heap_enter(heap));
+    for (unsigned i = 0; i < COUNT; i++)
+        many[i] = heap_take_one(heap, CLASS);
+    heap_leave(heap);
+    uint32_t most = m->cap_max;
+    m->cap_max = CAP;
+    for (unsigned i = 0; i < COUNT; i++) {
+        m->trips = 2; /* as if it had run dry last */
+        flush(heap, CLASS, many[i]);
+        check(held(m) <= m->cap && (i < CAP || m->cap < CAP), "%u", i);
+    }
+    check(m->cap == FLOODED_CAP && m->cap_max == FLOODED_CAP && held(m) <= FLOODED_CAP);
+    check(atomic_get(&m->hot, relaxed) == many[COUNT - 1], "the newest stay");
+    check(check_heap_class(heap, CLASS) == held(m));
+    drain(heap, false);
+    check(m->cap_max == most, "%u", m->cap_max);
+    drain(heap, true);
+    check(held(m) == 0 && live_blocks(CLASS) == 0, "%zu", live_blocks(CLASS));
 }
 
 Test(heap, a_magazine_that_only_runs_dry_or_only_spills_stays_small) {

@@ -26,7 +26,12 @@ static const enum slot_state arrows[][2] = {
 };
 
 static bool put_one(struct slot *slot, void *block) {
-    return slot_put(slot, slot->class, &block, 1) == 1;
+    struct slot_finder finder = slot_finder(slot->class);
+    check(slot_find(&finder, block) == slot);
+    unsigned before = slot_free(slot);
+    unsigned free = slot_put_one(slot, &finder, slot->capacity, block);
+    check(free == 0 ? slot_free(slot) == before : free == before + 1 && slot_free(slot) == free);
+    return free != 0;
 }
 
 /* slot_take to out[], ascending: it hands out from the end of the array down. */
@@ -243,6 +248,7 @@ Test(slot, a_block_that_is_in_the_bitmap_is_refused_and_so_is_a_stretch_that_hol
     check(take(slot, blocks, 5) == 5);
     check(put_one(slot, blocks[2]) && !put_one(slot, blocks[2]));
     check(slot_put(slot, 20, blocks, 5) == 0 && slot_free(slot) == slot->capacity - 4u);
+    check(slot_put(slot, 20, blocks + 2, 1) == 0 && slot_free(slot) == slot->capacity - 4u);
     check_run(slot);
     void *twice[2] = {blocks[1], blocks[1]};
     check(put(slot, twice, 2) == 1);

@@ -15,6 +15,7 @@
 #define CACHE_BYTES_TOTAL MIB(32)   /* all heaps', when their magazines grow */
 #define FIRST_CAP_BYTES KIB(2)
 #define FLUSH_MOST 512u           /* blocks; as many newer ones stay */
+#define ALONE_MOST 16             /* blocks that go home without a look at their neighbours */
 #define ONE_WAY_BYTES KIB(16)     /* a magazine's, that only spills or only runs dry */
 #define AWAY_BYTES KIB(16)        /* what is gathered of a class before it is sent home */
 #define SHARE_THREADS 4u          /* among more than so many, runs of blocks ... */
@@ -103,12 +104,12 @@ static uint32_t held(const struct magazine *m) {
     return (uint32_t)(atomic_get(&m->top, relaxed) - m->base);
 }
 
-/* An array with room for `room` blocks and, below them, for base[-1]; NULL when there is no memory
- * for a long one. */
+/* An array with room for `room` blocks and, below them, for what a pop may read; NULL when there is
+ * no memory for a long one. Below a short one there is another, or the room left in front. */
 static void **cut_array(struct heap *heap, uint32_t room) {
     if (room > INLINE_ROOM) {
-        void **array = arena_take_spare_metadata((room + 1) * sizeof(void *));
-        return array == NULL ? NULL : array + 1;
+        void **array = arena_take_spare_metadata((room + ARRAY_BELOW) * sizeof(void *));
+        return array == NULL ? NULL : array + ARRAY_BELOW;
     }
     void **base = heap->next_array + 1;
     heap->next_array = base + room;
@@ -119,7 +120,7 @@ static void **cut_array(struct heap *heap, uint32_t room) {
 /* What the short arrays of a heap can come to: each at every size on its way up, growing fourfold.
  */
 static size_t arrays_bytes(void) {
-    size_t entries = 0;
+    size_t entries = PREFETCH_AHEAD;
     for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         uint32_t most = cap_max(class);
         entries += (most < INLINE_ROOM ? most : INLINE_ROOM) * 2 + 8;
@@ -134,7 +135,7 @@ static struct heap *create(void) {
     struct heap *heap = arena_take_metadata(sizeof *heap + arrays_bytes());
     if (heap == NULL)
         return NULL;
-    heap->next_array = (void **)(void *)(heap + 1);
+    heap->next_array = (void **)(void *)(heap + 1) + PREFETCH_AHEAD;
     for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         struct magazine *m = &heap->magazines[class];
         m->live = arena.live[sizeclass_table[class].live_shift];
@@ -371,6 +372,30 @@ HKM_INLINE unsigned put_home(struct heap *heap, struct slot *slot, unsigned clas
     return put;
 }
 
+/* Puts blocks home one by one, up to `end` or the first that is of another heap's run; returns how
+ * many they were. What does not change is in registers here. */
+static HKM_NOINLINE unsigned put_alone(struct heap *heap, unsigned class, void *const *blocks,
+                                       void *const *end) {
+    const struct slot_finder finder = slot_finder(class);
+    const uint32_t id = heap->id;
+    void *const *at = blocks;
+    for (; at < end; at++) {
+        struct slot *slot = slot_find(&finder, *at);
+        if (unlikely(atomic_get(&slot->owner, relaxed) != id))
+            break;
+        hkm_assert(live_get(arena_live_byte(class, *at)) == 0,
+                   "S5 a block that comes home is dead", *at);
+        unsigned capacity = slot->capacity;
+        unsigned free = slot_put_one(slot, &finder, capacity, *at);
+        hkm_require(free != 0, "S5 a cached block is of its run, and not in the bitmap", *at);
+        if (unlikely(free == 1))
+            link_last(&heap->bins[class], slot);
+        if (unlikely(free >= capacity))
+            run_emptied(heap, slot);
+    }
+    return (unsigned)(at - blocks);
+}
+
 /* Moves up to `want` free blocks of own runs, kept EMPTY ones last (stage 0), to out[], the first
  * that is to be used last. */
 static unsigned take_from_runs(struct heap *heap, unsigned class, void **out, unsigned want) {
@@ -482,20 +507,26 @@ static HKM_NOINLINE unsigned send_away(struct heap *heap, unsigned class, void *
     return count;
 }
 
+/* Whether the second block is the first one's neighbour. */
+static bool are_neighbours(void *const *blocks, ptrdiff_t bytes) {
+    ptrdiff_t step = (char *)blocks[1] - (char *)blocks[0];
+    return step == bytes || step == -bytes;
+}
+
 unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count) {
-    unsigned away = 0;
     ptrdiff_t bytes = (ptrdiff_t)sizeclass_bytes(class);
-    for (unsigned i = 0; i < count;) {
-        struct slot *slot = slot_of_block(class, blocks[i]);
-        ptrdiff_t step = i + 1 < count ? (char *)blocks[i + 1] - (char *)blocks[i] : 0;
+    void **away = blocks;
+    void **end = blocks + count;
+    for (void **at = blocks; at < end;) {
+        struct slot *slot = slot_of_block(class, *at);
         if (unlikely(atomic_get(&slot->owner, relaxed) != heap->id))
-            blocks[away++] = blocks[i++];
-        else if (step == bytes || step == -bytes)
-            i += put_home(heap, slot, class, blocks + i, count - i);
-        else /* compiled apart, for most blocks of a magazine in no order */
-            i += put_home(heap, slot, class, blocks + i, 1);
+            *away++ = *at++;
+        else if (end - at > 1 && are_neighbours(at, bytes))
+            at += put_home(heap, slot, class, at, (unsigned)(end - at));
+        else /* what stands in no order does so for a while */
+            at += put_alone(heap, class, at, end - at < ALONE_MOST ? end : at + ALONE_MOST);
     }
-    return away == 0 ? 0 : send_away(heap, class, blocks, away);
+    return away == blocks ? 0 : send_away(heap, class, blocks, (unsigned)(away - blocks));
 }
 
 /* Moves blocks of the stash to out[]; they may be of anybody's runs, which a magazine may hold. */
@@ -646,7 +677,7 @@ static void grow(struct heap *heap, struct magazine *m, unsigned class, bool spi
     bool turned = !first && (m->trips & 1) != spilled;
     m->trips = ((m->trips | 1) + 1) | spilled;
     uint32_t cap = m->cap * 4 < m->cap_max ? m->cap * 4 : m->cap_max;
-    if (first || cap == m->cap || heap->cap_bytes >= growth_share() ||
+    if (first || cap <= m->cap || heap->cap_bytes >= growth_share() ||
         (!turned && cap * sizeclass_bytes(class) > ONE_WAY_BYTES))
         return;
     if (cap > m->room) {
@@ -661,6 +692,17 @@ static void grow(struct heap *heap, struct magazine *m, unsigned class, bool spi
         lift(m, base + count);
     }
     set_cap(heap, m, class, cap);
+    restore(m);
+}
+
+/* A program that frees more than the largest magazine holds will allocate as much again, and is
+ * better served from the bitmaps, where neighbours come out together, than from a deep stack in the
+ * order of the frees. From the first overflow to the next drain such a magazine is a small one:
+ * each flush sends home twice as much as comes in until the next. */
+static void shrink_flooded(struct heap *heap, struct magazine *m, unsigned class) {
+    uint32_t cap = held(m) + FLUSH_MOST / 2;
+    m->cap_max = cap > FLOODED_CAP ? cap : FLOODED_CAP;
+    set_cap(heap, m, class, m->cap_max);
     restore(m);
 }
 
@@ -729,6 +771,8 @@ void heap_flush(struct heap *heap, unsigned class, void *block) {
             count = FLUSH_MOST;
         unsigned rest = m->cap - count;
         flush(heap, m, class, count, rest < FLUSH_MOST ? rest : FLUSH_MOST);
+        if (m->cap == m->cap_max && m->cap > FLOODED_CAP)
+            shrink_flooded(heap, m, class);
         if (superslab_idle_dirty() >= IDLE_DIRTY_ALARM)
             m->floor = (void **)UINTPTR_MAX; /* the next malloc looks at the clock */
     }
@@ -822,6 +866,7 @@ void heap_drain(struct heap *heap, enum heap_drain how) {
             }
         }
         m->trips = 0;
+        m->cap_max = cap_max(class);
     }
     heap_collect(heap);
 }

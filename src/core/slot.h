@@ -78,6 +78,24 @@ HKM_INLINE enum slot_state slot_state(uint32_t number) {
 HKM_INLINE struct slot *slot_of_block(unsigned class, const void *block) {
     return slot_at(arena_slot_of(block) & ~(sizeclass_table[class].run_slots - 1));
 }
+/* What it takes to put many blocks of a class home, each into its own run. */
+struct slot_finder {
+    uintptr_t arena_base;
+    char *last;    /* record of slot 0, behind all others */
+    uint64_t mask; /* of a run's offset from it */
+    uint64_t inverse, bytes;
+};
+HKM_INLINE struct slot_finder slot_finder(unsigned class) {
+    const struct sizeclass *sc = &sizeclass_table[class];
+    return (struct slot_finder){arena.base, (char *)slot_at(0),
+                                sizeof(struct slot) * ~(uint64_t)(sc->run_slots - 1), sc->inverse,
+                                sc->bytes};
+}
+/* slot_of_block; `last` minus the number times a record's length. */
+HKM_INLINE struct slot *slot_find(const struct slot_finder *finder, const void *block) {
+    uint64_t offset = ((uintptr_t)block - finder->arena_base) / (SLOT_BYTES / sizeof(struct slot));
+    return (struct slot *)(void *)(finder->last - (offset & finder->mask));
+}
 HKM_INLINE unsigned slot_free(const struct slot *slot) {
     return atomic_get(&slot->free_count, relaxed);
 }
@@ -159,6 +177,25 @@ HKM_INLINE unsigned slot_put(struct slot *slot, unsigned class, void *const *blo
         slot->first = (uint16_t)w;
     counter_add(&slot->free_count, (uint16_t)length);
     return length;
+}
+
+/* Puts one block back; returns the free count then, or 0 where slot_put does. */
+HKM_INLINE unsigned slot_put_one(struct slot *slot, const struct slot_finder *finder,
+                                 unsigned capacity, const void *block) {
+    uint64_t offset = (uint64_t)((const char *)block - slot->start);
+    uint64_t index = offset * finder->inverse >> 42;
+    if (unlikely(index * finder->bytes != offset || index >= capacity))
+        return 0;
+    uint64_t *word = &slot->bits[index >> 6];
+    uint64_t bit = UINT64_C(1) << (index & 63);
+    if (unlikely((*word & bit) != 0))
+        return 0;
+    *word |= bit;
+    if (index >> 6 < slot->first)
+        slot->first = (uint16_t)(index >> 6);
+    unsigned free = slot_free(slot) + 1;
+    atomic_put(&slot->free_count, (uint16_t)free, relaxed);
+    return free;
 }
 
 #endif
