@@ -32,11 +32,11 @@ static uint32_t grown_room(unsigned class, uint32_t room) {
 
 static bool is_array_of(const struct heap *heap, const struct magazine *m) {
     if (m->room <= INLINE_ROOM)
-        return m->base - ARRAY_BELOW >= (void *const *)(const void *)(heap + 1) &&
+        return (const char *)m->base > (const char *)(heap + 1) &&
                m->base + m->room <= heap->next_array;
     size_t used = atomic_get(arena_innards().metadata_used, relaxed);
-    uintptr_t at = (uintptr_t)(m->base - ARRAY_BELOW) - (uintptr_t)arena.metadata;
-    return at < used && used - at >= (m->room + ARRAY_BELOW) * sizeof(void *) && at % 64 == 0;
+    uintptr_t at = (uintptr_t)(m->base - 1) - (uintptr_t)arena.metadata;
+    return at < used && used - at >= (m->room + 1) * sizeof(void *) && at % 64 == 0;
 }
 
 /* `still`: no other thread moves it. */
@@ -183,9 +183,8 @@ static void walk_arrays(const struct heap *heap) {
                       "an array of its own", "one that overlaps another's", o);
         }
     }
-    void *const *first = (void *const *)(const void *)(heap + 1) + PREFETCH_AHEAD;
-    must_equal(H10, (uintptr_t)(first + heap->cut), (uintptr_t)heap->next_array,
-               &heap->next_array);
+    must_equal(H10, (uintptr_t)((void *const *)(const void *)(heap + 1) + heap->cut),
+               (uintptr_t)heap->next_array, &heap->next_array);
 }
 
 static void walk_heap(struct walk *w, struct heap *heap, bool mine) {

@@ -104,12 +104,12 @@ static uint32_t held(const struct magazine *m) {
     return (uint32_t)(atomic_get(&m->top, relaxed) - m->base);
 }
 
-/* An array with room for `room` blocks and, below them, for what a pop may read; NULL when there is
- * no memory for a long one. Below a short one there is another, or the room left in front. */
+/* An array with room for `room` blocks and, below them, for base[-1]; NULL when there is no memory
+ * for a long one. */
 static void **cut_array(struct heap *heap, uint32_t room) {
     if (room > INLINE_ROOM) {
-        void **array = arena_take_spare_metadata((room + ARRAY_BELOW) * sizeof(void *));
-        return array == NULL ? NULL : array + ARRAY_BELOW;
+        void **array = arena_take_spare_metadata((room + 1) * sizeof(void *));
+        return array == NULL ? NULL : array + 1;
     }
     void **base = heap->next_array + 1;
     heap->next_array = base + room;
@@ -120,7 +120,7 @@ static void **cut_array(struct heap *heap, uint32_t room) {
 /* What the short arrays of a heap can come to: each at every size on its way up, growing fourfold.
  */
 static size_t arrays_bytes(void) {
-    size_t entries = PREFETCH_AHEAD;
+    size_t entries = 0;
     for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         uint32_t most = cap_max(class);
         entries += (most < INLINE_ROOM ? most : INLINE_ROOM) * 2 + 8;
@@ -135,7 +135,7 @@ static struct heap *create(void) {
     struct heap *heap = arena_take_metadata(sizeof *heap + arrays_bytes());
     if (heap == NULL)
         return NULL;
-    heap->next_array = (void **)(void *)(heap + 1) + PREFETCH_AHEAD;
+    heap->next_array = (void **)(void *)(heap + 1);
     for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         struct magazine *m = &heap->magazines[class];
         m->live = arena.live[sizeclass_table[class].live_shift];

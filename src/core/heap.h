@@ -53,10 +53,6 @@ struct magazine {
     uint32_t room;  /* entries of the array: cap may grow as far in place */
     uint32_t trips; /* slow paths since the last drain, times 2; odd: the last was a spill */
 };
-/* How many pops ahead a block is prefetched. For the last few of a magazine that reads what lies
- * below its array, which must be the heap's own, too; to prefetch whatever it is does no harm. */
-#define PREFETCH_AHEAD 4
-#define ARRAY_BELOW (PREFETCH_AHEAD + 1)
 _Static_assert(sizeof(struct magazine) == 64, "a magazine is one cache line");
 _Static_assert(sizeof(struct magazine) == 1 << MAGAZINE_SHIFT, "the class map holds its offset");
 
