@@ -62,6 +62,9 @@ void slot_carve(struct slot *slot, unsigned class, uint32_t owner) {
     slot->prev = slot->next = 0;
     atomic_put(&slot->free_count, slot->capacity, relaxed);
     slot_own(slot, owner);
+    /* A write, although the byte is 0 (A3): malloc would read it first, which maps the page of
+     * zeros, and its write would then fault again and interrupt every CPU for the change. */
+    live_set(arena_live_byte(class, slot->start), 0);
     hkm_require(slot_change(number, SLOT_UNUSED, SLOT_ACTIVE), "U3 a claimed slot is UNUSED", slot);
 }
 
