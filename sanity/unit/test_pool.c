@@ -231,6 +231,17 @@ Test(pool, huge_pages_are_asked_for_while_a_heap_of_some_size_fills_what_it_take
     }
 }
 
+Test(pool, blocks_of_several_pages_do_not_bring_huge_ones) {
+    check(arena_init(MIB(128)) == 0);
+    static void *out[SLOT_BLOCKS_MAX];
+    unsigned stage, class = sizeclass_of(KIB(16));
+    while (superslab_held() < 24) { /* all handed out, but nobody knows how much of each is touched */
+        struct slot *slot = take_any(class, me, &stage);
+        check(superslab_at(slot_number(slot) / SUPERSLAB_SLOTS)->huge == 0);
+        check(slot_take(slot, out + SLOT_BLOCKS_MAX, SLOT_BLOCKS_MAX) == slot->capacity);
+    }
+}
+
 Test(pool, a_large_block_gets_small_pages_where_huge_ones_were_asked_for) {
     check(arena_init(MIB(64)) == 0);
     int error;

@@ -5,7 +5,8 @@
 #include "core/options.h"
 #include "core/superslab.h"
 
-#define HUGE_FROM 8u /* SuperSlabs held */
+#define HUGE_FROM 8u       /* SuperSlabs held */
+#define TOUCHED_MOST 4096u /* bytes of a block that the program surely touches */
 
 /* One cache line a class: threads that work in different classes do not meet. */
 static struct {
@@ -44,7 +45,8 @@ static void push(unsigned class, struct slot *slot) {
 /* Of stage 2; its `newest` is the SuperSlab that stage 3 took last. */
 static struct superslab_search search;
 
-/* Whether seven eighths of a SuperSlab are blocks that are out. */
+/* Whether seven eighths of a SuperSlab are blocks that are out. Of a block of several pages one
+ * counts: a program that asks for 32 KiB may touch only the first of them. */
 static bool is_dense(uint32_t superslab) {
     size_t out = 0;
     for (uint32_t s = 0; s < SUPERSLAB_SLOTS;) {
@@ -54,7 +56,8 @@ static bool is_dense(uint32_t superslab) {
         if (class != 0 && class < CLASS_COUNT) {
             const struct sizeclass *sc = &sizeclass_table[class];
             unsigned free = slot_free(slot_at(number));
-            out += free < sc->capacity ? (size_t)(sc->capacity - free) * sc->bytes : 0;
+            size_t each = sc->bytes < TOUCHED_MOST ? sc->bytes : TOUCHED_MOST;
+            out += free < sc->capacity ? (sc->capacity - free) * each : 0;
             step = sc->run_slots;
         }
         s += step;
