@@ -12,12 +12,13 @@
 
 #define CACHE_BYTES_SMALL MIB(1)    /* a magazine's share, up to 1 KiB blocks */
 #define CACHE_BYTES_MEDIUM KIB(512) /* and above */
-#define CACHE_BYTES_TOTAL MIB(32)   /* all heaps', when their magazines grow */
+#define CACHE_BYTES_TOTAL MIB(64)   /* all heaps', when their magazines grow */
 #define FIRST_CAP_BYTES KIB(2)
 #define FLUSH_MOST 512u           /* blocks; as many newer ones stay */
 #define ALONE_MOST 16             /* blocks that go home without a look at their neighbours */
 #define ONE_WAY_BYTES KIB(16)     /* a magazine's, that only spills or only runs dry */
-#define AWAY_BYTES KIB(16)        /* what is gathered of a class before it is sent home */
+#define AWAY_BYTES KIB(16)        /* what is gathered of a class before it is sent home, ... */
+#define AWAY_BYTES_MANY KIB(4)    /* ... where there were more than SHARE_THREADS at once */
 #define SHARE_THREADS 4u          /* among more than so many, runs of blocks ... */
 #define SHARE_BYTES KIB(1)        /* ... from here on go from thread to thread */
 #define SHARE_TRIES 8u            /* heaps that are asked for one */
@@ -806,7 +807,8 @@ static void send_gathered(struct heap *heap, unsigned class) {
 }
 
 static uint32_t away_room(unsigned class) {
-    size_t room = AWAY_BYTES / sizeclass_bytes(class);
+    size_t most = heap_count() > SHARE_THREADS ? AWAY_BYTES_MANY : AWAY_BYTES;
+    size_t room = most / sizeclass_bytes(class);
     return room > PACKET_BLOCKS ? PACKET_BLOCKS : room < 1 ? 1 : (uint32_t)room;
 }
 
