@@ -75,7 +75,7 @@ static uint32_t first_cap(unsigned class) {
  * hold many times as much. */
 static size_t growth_share(void) {
     size_t threads = heap_count() - heap_orphans();
-    return CACHE_BYTES_TOTAL / (threads < 4 ? 4 : threads);
+    return CACHE_BYTES_TOTAL / (threads < 8 ? 8 : threads);
 }
 
 static void set_cap(struct heap *heap, struct magazine *m, unsigned class, uint32_t cap) {
