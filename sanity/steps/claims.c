@@ -220,6 +220,23 @@ static void check_heaps(void) {
         expect(heap_acquire() != NULL, "no heap");
 }
 
+/* One thread adopts the orphan, or makes a heap; another empties it meanwhile. */
+static void stocked_orphan(void) {
+    one_orphan();
+    heaps[2] = heap_acquire();
+    expect(heap_enter(heaps[2]) && heap_fill(heaps[2], CLASS) != NULL, "no block");
+    heap_leave(heaps[2]);
+    heap_abandon(heaps[2]);
+    heaps[1] = NULL;
+}
+static void drain_it(void) { heap_drain_orphan(heaps[2]); }
+static void check_adopted(void) {
+    expect(heaps[0] != NULL && heap_orphans() == (heaps[0] != heaps[2]), "an orphan is lost, or adopted twice");
+    expect(atomic_get(&heaps[2]->state, relaxed) == (heaps[0] == heaps[2] ? HEAP_OWNED : HEAP_ORPHAN), "state");
+    while (heap_orphans() > 0)
+        expect(heap_acquire() != NULL, "no heap");
+}
+
 static void *fill(struct heap *heap) {
     expect(heap_enter(heap), "the lock");
     void *block = heap_fill(heap, CLASS);
@@ -271,6 +288,7 @@ static const struct steps_case cases[] = {
     {"two_take_the_first", 3, 2, begin_small, {take_it, take_it}, check_one_took, true},
     {"two_commit_ahead", 2, 2, begin_large, {take_it, take_it}, check_both_took, true},
     {"two_adopt_one_orphan", 3, 2, one_orphan, {acquire, acquire}, check_heaps, true},
+    {"adopt_against_drain", 3, 2, stocked_orphan, {acquire, drain_it}, check_adopted, true},
     {"inbox_against_fill", 3, 2, three_heaps, {owner_fills, first_sends}, check_blocks, true},
     {"two_in_one_heap", 2, 2, three_heaps, {owner_fills, owner_collects}, check_blocks, true},
     {"inbox_against_collect", 2, 3, three_heaps, {owner_collects, first_sends, second_sends}, check_blocks, true},

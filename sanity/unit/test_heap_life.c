@@ -2,6 +2,7 @@
 #include "unit/unit.inc"
 
 #include "core/heap.h"
+#include "core/options.h"
 
 static void *blocks[5000];
 
@@ -27,19 +28,42 @@ static uint64_t runs_from_pool(struct heap *heap) {
     return sum;
 }
 
-Test(heap_life, an_abandoned_heap_is_empty_and_the_next_thread_adopts_it) {
+static unsigned in_magazine(struct heap *heap, unsigned class) {
+    return (unsigned)(atomic_get(&heap->magazines[class].top, relaxed) -
+                      heap->magazines[class].base);
+}
+
+Test(heap_life, an_abandoned_heap_keeps_a_few_small_blocks_and_the_next_thread_adopts_it) {
     start_arena(MIB(64));
     struct heap *heap = new_heap();
+    unsigned large = sizeclass_of(KIB(4));
+    take(heap, large, 3);
     take(heap, 9, 10);
+    unsigned before = in_magazine(heap, 9);
+    check(before > 0 && in_magazine(heap, large) > 0);
     heap_abandon(heap);
     check(atomic_get(&heap->state, relaxed) == HEAP_ORPHAN && heap_orphans() == 1);
-    check(atomic_get(&heap->magazines[9].top, relaxed) == heap->magazines[9].base);
+    check(in_magazine(heap, 9) > 0 && in_magazine(heap, 9) <= heap_innards().first_cap(9));
+    check(in_magazine(heap, large) == 0, "larger ones are home");
+    heap_drain_orphan(heap);
+    check(in_magazine(heap, 9) == 0 && heap_orphans() == 1, "nobody came for them");
     struct slot *slot = slot_of_block(9, blocks[0]);
     check(slot_free(slot) == slot->capacity - 10u, "its cached blocks are home");
     check(heap_acquire() == heap && heap_orphans() == 0 && heap_count() == 1);
     check(atomic_get(&heap->state, relaxed) == HEAP_OWNED);
     check(atomic_get(&heap->stats.adoptions, relaxed) == 1);
+    heap_drain_orphan(heap); /* which it is not */
+    check(atomic_get(&heap->state, relaxed) == HEAP_OWNED && heap_orphans() == 0);
     check(heap_acquire() != heap && heap_count() == 2, "only once");
+}
+
+Test(heap_life, an_abandoned_heap_keeps_nothing_when_idle_caches_are_emptied_at_once) {
+    start_arena(MIB(64));
+    options.drain_interval = 0;
+    struct heap *heap = new_heap();
+    take(heap, 9, 10);
+    heap_abandon(heap);
+    check(in_magazine(heap, 9) == 0);
 }
 
 Test(heap_life, a_heap_that_runs_dry_inherits_an_orphans_runs_before_it_asks_the_pool) {

@@ -11,12 +11,15 @@
 
 static ATOMIC(uint32_t) last_ms;
 
-/* Other heaps' inboxes and EMPTY runs, where their owners are not at it themselves. */
+/* Other heaps' inboxes and EMPTY runs, where their owners are not at it themselves; of orphans the
+ * magazines, too. */
 static void tidy_others(const struct heap *mine) {
     for (uint32_t i = 0; i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);
-        if (heap == NULL || heap == mine || atomic_get(&heap->state, relaxed) == HEAP_LOST ||
-            !heap_try_enter(heap))
+        if (heap == NULL || heap == mine)
+            continue;
+        heap_drain_orphan(heap);
+        if (atomic_get(&heap->state, relaxed) == HEAP_LOST || !heap_try_enter(heap))
             continue;
         heap_collect(heap);
         heap_leave(heap);

@@ -16,6 +16,7 @@
 #define FIRST_CAP_BYTES KIB(2)
 #define FLUSH_MOST 512u           /* blocks; as many newer ones stay */
 #define ALONE_MOST 16             /* blocks that go home without a look at their neighbours */
+#define END_BYTES KIB(1)          /* blocks up to here stay when a thread ends, first_cap of each */
 #define ONE_WAY_BYTES KIB(16)     /* a magazine's, that only spills or only runs dry */
 #define AWAY_BYTES KIB(16)        /* what is gathered of a class before it is sent home, ... */
 #define AWAY_BYTES_MANY KIB(4)    /* ... where there were more than SHARE_THREADS at once */
@@ -187,8 +188,21 @@ static void make_orphan(struct heap *heap) {
     bitset_give(orphans, heap->number);
 }
 
+/* What many short threads need again and again stays where it is, for the one that adopts it. */
 void heap_abandon(struct heap *heap) {
     if (heap_enter(heap)) {
+        heap_drain(heap, options.drain_interval == 0 ? DRAIN_ALL : DRAIN_END);
+        heap_leave(heap);
+    }
+    make_orphan(heap);
+}
+
+/* Claims the orphan as a thread would that adopts it: the magazines are then the caller's. */
+void heap_drain_orphan(struct heap *heap) {
+    if (atomic_get(&heap->state, relaxed) != HEAP_ORPHAN || !bitset_claim(orphans, heap->number))
+        return;
+    atomic_sub(&orphan_count, 1, relaxed);
+    if (heap_try_enter(heap)) {
         heap_drain(heap, DRAIN_ALL);
         heap_leave(heap);
     }
@@ -857,11 +871,14 @@ void heap_drain(struct heap *heap, enum heap_drain how) {
         unsigned count = held(m);
         if (atomic_get(&heap->away[class].count, relaxed) > 0)
             send_gathered(heap, class);
-        if (how == DRAIN_ALL || m->trips == 0) {
-            if (count > 0)
-                flush(heap, m, class, how == DRAIN_AGED ? (count + 1) / 2 : count,
-                      how == DRAIN_AGED ? count / 2 : 0);
+        if (how >= DRAIN_ALL || m->trips == 0) {
             uint32_t cap = first_cap(class);
+            if (count > 0) {
+                unsigned stay = how == DRAIN_AGED ? count / 2 : 0;
+                if (how == DRAIN_END && sizeclass_bytes(class) <= END_BYTES)
+                    stay = count < cap ? count : cap;
+                flush(heap, m, class, count - stay, stay);
+            }
             if (cap < m->cap && held(m) <= cap) {
                 set_cap(heap, m, class, cap);
                 restore(m);

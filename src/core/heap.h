@@ -121,8 +121,11 @@ uint32_t heap_orphans(void);
 
 /* A heap for the calling thread: an orphan, or a new one; NULL when there is no memory. */
 struct heap *heap_acquire(void);
-/* Empties the magazines, gives every EMPTY run away, and leaves the heap to be adopted. */
+/* Empties the magazines but for a few small blocks, gives every EMPTY run away, and leaves the heap
+ * to be adopted. */
 void heap_abandon(struct heap *heap);
+/* Empties the magazines of a heap that is an orphan. */
+void heap_drain_orphan(struct heap *heap);
 /* Any heap but a lost one, with its lock taken, for a thread that has none of its own or is inside
  * it already (a signal handler). Waits for one when all are busy and there is no memory for
  * another; NULL when there is none to wait for, or in a handler. */
@@ -162,8 +165,9 @@ unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsign
 /* Inboxes and stashes go to the bitmaps, kept EMPTY runs to the pool. */
 void heap_collect(struct heap *heap);
 /* heap_collect, after flushing half of the magazines that were idle since the last drain, the whole
- * of these, or the whole of all. By the heap's own thread, or of a heap that has none. */
-enum heap_drain { DRAIN_AGED, DRAIN_IDLE, DRAIN_ALL };
+ * of these, the whole of all, or all but some small blocks, of which a heap may hold as many from
+ * the start. By the heap's own thread, or of a heap that has none. */
+enum heap_drain { DRAIN_AGED, DRAIN_IDLE, DRAIN_ALL, DRAIN_END };
 void heap_drain(struct heap *heap, enum heap_drain how);
 
 /* ---- without ---- */
