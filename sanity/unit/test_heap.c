@@ -485,7 +485,7 @@ Test(heap, among_five_threads_a_run_that_is_half_free_goes_to_who_needs_it) {
 }
 Test(heap, among_four_threads_runs_stay) { check(!run_is_shared(KIB(4), 4, 8)); }
 Test(heap, a_run_that_is_mostly_out_stays) { check(!run_is_shared(KIB(4), 5, 9)); }
-Test(heap, a_run_of_small_blocks_stays) { check(!run_is_shared(512, 5, 1)); }
+Test(heap, a_run_of_small_blocks_stays) { check(!run_is_shared(128, 5, 1)); }
 
 Test(heap, a_large_block_of_another_heap_is_not_kept_until_there_are_more) {
     start_arena(MIB(64));

@@ -21,7 +21,7 @@
 #define AWAY_BYTES KIB(16)        /* what is gathered of a class before it is sent home, ... */
 #define AWAY_BYTES_MANY KIB(4)    /* ... where there were more than SHARE_THREADS at once */
 #define SHARE_THREADS 4u          /* among more than so many, runs of blocks ... */
-#define SHARE_BYTES KIB(1)        /* ... from here on go from thread to thread */
+#define SHARE_BYTES 256u          /* ... from here on go from thread to thread */
 #define SHARE_TRIES 8u            /* heaps that are asked for one */
 #define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner */
 #define IDLE_DIRTY_ALARM KIB(256) /* from here on a heap must not miss the purge delay */
