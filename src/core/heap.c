@@ -20,6 +20,7 @@
 #define ONE_WAY_BYTES KIB(16)     /* a magazine's, that only spills or only runs dry */
 #define AWAY_BYTES KIB(16)        /* what is gathered of a class before it is sent home, ... */
 #define AWAY_BYTES_MANY KIB(4)    /* ... where there were more than SHARE_THREADS at once */
+#define AWAY_LEAST 8u             /* blocks, if these are not more than AWAY_BYTES */
 #define SHARE_THREADS 4u          /* among more than so many, runs of blocks ... */
 #define SHARE_BYTES 256u          /* ... from here on go from thread to thread */
 #define SHARE_TRIES 8u            /* heaps that are asked for one */
@@ -821,8 +822,10 @@ static void send_gathered(struct heap *heap, unsigned class) {
 }
 
 static uint32_t away_room(unsigned class) {
-    size_t most = heap_count() > SHARE_THREADS ? AWAY_BYTES_MANY : AWAY_BYTES;
-    size_t room = most / sizeclass_bytes(class);
+    size_t room = AWAY_BYTES / sizeclass_bytes(class);
+    size_t few = AWAY_BYTES_MANY / sizeclass_bytes(class);
+    if (room > AWAY_LEAST && heap_count() > SHARE_THREADS)
+        room = few > AWAY_LEAST ? few : AWAY_LEAST;
     return room > PACKET_BLOCKS ? PACKET_BLOCKS : room < 1 ? 1 : (uint32_t)room;
 }
 
