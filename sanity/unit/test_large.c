@@ -350,6 +350,61 @@ Test(large, a_moved_block_that_shrinks_or_dies_leaves_slots_that_read_as_zeros) 
     check(!moved || clean == 16, "%zu", clean);
 }
 
+/* ---- huge pages ----
+
+/* How many SuperSlabs of a block were given huge pages. */
+static size_t huge_in(uint32_t slot) {
+    size_t count = 0;
+    for (uint32_t i = slot / 32; i <= (slot + slot_head(slot)->run_slots - 1) / 32; i++)
+        count += atomic_get(&superslab_at(i)->huge, relaxed) != 0;
+    return count;
+}
+
+Test(large, huge_pages_come_after_a_block_was_filled_for_16_times_as_much) {
+    start_arena(MIB(512));
+    uint32_t slot = alloc(MIB(4));
+    check(huge_in(slot) == 0, "nothing is known of this program");
+    stamp(slot, MIB(4), 1);
+    slot = alloc(MIB(60));
+    check(huge_in(slot) == 30);
+    slot = alloc(MIB(10));
+    check(huge_in(slot) == 2, "of 64 MiB");
+    slot = alloc(MIB(4));
+    check(huge_in(slot) == 0, "nothing was touched, nothing earned");
+    stamp(slot, MIB(4), 1);
+    slot = alloc(MIB(5));
+    check(huge_in(slot) == 2, "not where the rest is for others");
+}
+
+Test(large, a_sparse_block_takes_all_credit_away) {
+    start_arena(MIB(512));
+    stamp(alloc(MIB(4)), MIB(4), 1);
+    uint32_t slot = alloc(MIB(3));
+    check(huge_in(slot) == 1);
+    *arena_slot_start(slot + 32) = 1; /* a page of what follows the huge one */
+    check(huge_in(alloc(MIB(4))) == 0);
+    for (unsigned i = 0; i < 100; i++) {
+        slot = alloc(MIB(2));
+        check(huge_in(slot) == 0);
+        *arena_slot_start(slot) = 1;
+    }
+}
+
+Test(large, a_block_that_was_filled_grows_into_huge_pages) {
+    start_arena(MIB(512));
+    uint32_t slot = alloc(MIB(5));
+    stamp(slot, MIB(5), 1);
+    check(large_resize(slot, MIB(16)) && huge_in(slot) == 5);
+}
+
+Test(large, a_block_that_was_not_filled_grows_into_small_pages) {
+    start_arena(MIB(512));
+    uint32_t slot = alloc(MIB(5));
+    *arena_slot_start(slot) = 1;
+    *arena_slot_start(slot + 40) = 1;
+    check(large_resize(slot, MIB(16)) && huge_in(slot) == 0);
+}
+
 /* ---- threads ---- */
 
 static size_t mix(unsigned number, void *shared) {

@@ -99,6 +99,17 @@ Test(os, a_move_takes_the_contents_along_and_leaves_zeros) {
     start[0] = 1; /* still committed */
 }
 
+Test(os, resident_pages_are_those_that_were_touched) {
+    char *start = os_reserve(MIB(4));
+    check(os_commit(start, MIB(4)) == 0 && os_resident(start, MIB(4)) == 0);
+    for (size_t i = 0; i < 5; i++)
+        start[MIB(1) * i - (i == 4 ? 1 : 0)] = 1;
+    check(os_resident(start, MIB(4)) == 5 * page() && os_resident(start, MIB(1)) == page());
+    errno = 77;
+    os_unreserve(start, MIB(4));
+    check(os_resident(start, MIB(4)) == 0 && errno == 77, "0 where nothing is mapped");
+}
+
 Test(os, peek_copies_what_is_there_and_refuses_what_is_not) {
     char *start = os_reserve(4 * page());
     char copy[64] = "before";

@@ -206,7 +206,7 @@ Test(superslab, soil_says_whether_all_was_clean_and_wash_makes_it_so) {
     check(dirty_of(first / 32 + 2) == 0x3f);
     check(!superslab_soil(first + 30, 40) && !superslab_soil(first + 31, 1));
     check(!superslab_soil(first + 29, 2), "one of two was dirty");
-    superslab_wash(first + 31, 39);
+    superslab_wash(first + 31, 39, false);
     check(dirty_of(first / 32) == 3u << 29 && dirty_of(first / 32 + 2) == 0);
     check(superslab_soil(first + 31, 39));
 }
@@ -260,6 +260,36 @@ Test(superslab, purge_returns_empty_superslabs_alone_and_in_rows) {
         }
         check_rules();
     }
+}
+
+Test(superslab, slots_that_a_huge_page_made_resident_are_purged_with_or_without_use) {
+    start_arena(MIB(64));
+    uint32_t i = take_one();
+    check(superslab_make_huge(i, 1) == 1);
+    (void)superslab_soil(i * 32, 8);
+    memset(arena_slot_start(i * 32), 1, 8 * SLOT_BYTES);
+    superslab_release(i * 32 + 4, 28, 1000);
+    check(superslab_idle_dirty() == 4 * SLOT_BYTES, "what came along is not dirty");
+    check(superslab_purge(2000, 1000) == 28 * SLOT_BYTES && dirty_of(i) == 0xf);
+    check(os_resident(arena_slot_start(i * 32), SUPERSLAB_BYTES) == 4 * SLOT_BYTES);
+    check(superslab_purge(4000, 1000) == 0, "once is enough");
+    superslab_release(i * 32, 4, 5000);
+    check(superslab_purge(6000, 1000) == 4 * SLOT_BYTES && dirty_of(i) == 0);
+    check_rules();
+}
+
+Test(superslab, use_is_told_by_what_is_resident_under_small_pages) {
+    start_arena(MIB(64));
+    uint32_t i = take_one();
+    check(superslab_use(i * 32, 32) == USE_UNKNOWN);
+    *arena_slot_start(i * 32) = 1;
+    check(superslab_use(i * 32, 32) == USE_SPARSE);
+    memset(arena_slot_start(i * 32), 1, 24 * SLOT_BYTES);
+    check(superslab_use(i * 32, 32) == USE_FILLED && superslab_use(i * 32 + 24, 8) == USE_UNKNOWN);
+    check(superslab_make_huge(i, 1) == 1 && superslab_use(i * 32, 32) == USE_UNKNOWN);
+    superslab_make_small(i, 1);
+    (void)superslab_soil(i * 32, 1);
+    check(superslab_make_huge(i, 1) == 0, "what is dirty keeps its pages");
 }
 
 Test(superslab, the_age_counts_from_the_latest_release) {

@@ -48,7 +48,7 @@ uint32_t large_run_of(const void *p) {
  * does not stay a mapping of its own for ever. */
 static void release(uint32_t first, size_t count, bool moved, uint32_t since_ms) {
     if (moved && os_renew(arena_slot_start(first), count * SLOT_BYTES) == 0)
-        superslab_wash(first, count);
+        superslab_wash(first, count, true);
     set_entries(first, count, 0);
     superslab_release(first, count, since_ms);
 }
@@ -148,6 +148,82 @@ static void cache_put(uint32_t slot) {
     retire(slot, now);
 }
 
+/* ---- huge pages ----
+ *
+ * A block may be touched here and there only, so new SuperSlabs get huge pages on credit: when the
+ * next ones are taken, the part of a block that got small pages last tells by what is resident of
+ * it whether the program fills what it gets. What was filled earns credit for 16 times as much,
+ * what was not ends it. So a sparse program stays with small pages, and one that becomes sparse
+ * wastes a few times what it had filled, at most CREDIT_SLOTS_MAX. */
+
+#define CREDIT_EACH 16u
+#define CREDIT_SLOTS_MAX (uint32_t)(MIB(256) >> SLOT_SHIFT)
+#define WATCH_SLOTS_MIN 8u
+#define SPARSE_SKIP_MAX 63u /* placements without a look, where the program is sparse */
+
+static ATOMIC(uint64_t) watched; /* first slot << 32 | slots from there on, with small pages */
+static ATOMIC(uint32_t) credit;  /* slots */
+static ATOMIC(uint32_t) skip, skipped; /* looks left out after the last that found sparse use */
+
+/* Has the next placement look at `slots` slots of a block; not at so few that the rest of its last
+ * slot counts. */
+static void watch(uint32_t first_slot, size_t slots) {
+    if (slots >= WATCH_SLOTS_MIN)
+        atomic_put(&watched, (uint64_t)first_slot << 32 | slots, relaxed);
+}
+
+static void judge(void) {
+    uint64_t word = atomic_get(&watched, relaxed);
+    if (word == 0 || !atomic_cas(&watched, &word, 0, relaxed, relaxed))
+        return;
+    if (atomic_get(&skipped, relaxed) < atomic_get(&skip, relaxed)) {
+        counter_add(&skipped, 1);
+        return;
+    }
+    uint32_t slot = (uint32_t)(word >> 32);
+    size_t slots = word & UINT32_MAX;
+    size_t here = SUPERSLAB_SLOTS - slot % SUPERSLAB_SLOTS;
+    enum superslab_use use = superslab_use(slot, here < slots ? here : slots);
+    if (use == USE_UNKNOWN)
+        return;
+    size_t sum = use == USE_SPARSE ? 0 : atomic_get(&credit, relaxed) + slots * CREDIT_EACH;
+    atomic_put(&credit, sum < CREDIT_SLOTS_MAX ? (uint32_t)sum : CREDIT_SLOTS_MAX, relaxed);
+    uint32_t more = atomic_get(&skip, relaxed) * 2 + 1;
+    atomic_put(&skip, use == USE_FILLED ? 0 : more < SPARSE_SKIP_MAX ? more : SPARSE_SKIP_MAX,
+               relaxed);
+    atomic_put(&skipped, 0, relaxed);
+}
+
+/* How many of `count` SuperSlabs credit is there for; it is taken. */
+static size_t spend(size_t count) {
+    uint32_t have = atomic_get(&credit, relaxed);
+    size_t take;
+    do
+        take = have / SUPERSLAB_SLOTS < count ? have / SUPERSLAB_SLOTS : count;
+    while (!atomic_cas_weak(&credit, &have, have - (uint32_t)take * SUPERSLAB_SLOTS, relaxed,
+                            relaxed));
+    return take;
+}
+
+/* Chooses the pages of SuperSlabs that were just taken for `slots` slots. */
+static void choose_pages(uint32_t first, size_t count, size_t slots) {
+    judge();
+    bool last_too = slots % SUPERSLAB_SLOTS >= SUPERSLAB_SLOTS / 8 * 7;
+    size_t full = last_too ? count : slots / SUPERSLAB_SLOTS;
+    size_t huge = 0;
+    if (options.large_pages == LARGE_PAGES_ON) {
+        huge = full;
+        (void)superslab_make_huge(first, huge);
+    } else if (options.large_pages == LARGE_PAGES_AUTO) {
+        huge = spend(full);
+        size_t made = superslab_make_huge(first, huge);
+        atomic_add(&credit, (uint32_t)(huge - made) * SUPERSLAB_SLOTS, relaxed);
+    }
+    superslab_make_small(first + (uint32_t)huge, count - huge);
+    if (huge < count && atomic_get(&superslab_at(first + huge)->dirty, relaxed) == 0)
+        watch((first + (uint32_t)huge) * SUPERSLAB_SLOTS, slots - huge * SUPERSLAB_SLOTS);
+}
+
 /* ---- placing ---- */
 
 /* Claims a run; 0 when there is none. */
@@ -162,7 +238,7 @@ static uint32_t claim(size_t slots, size_t alignment) {
     first = superslab_take(count, alignment, &error) * SUPERSLAB_SLOTS;
     if (first == 0)
         return fits ? superslab_claim_any((unsigned)slots, false) : 0;
-    superslab_make_small(first / SUPERSLAB_SLOTS, count); /* may be touched here and there only */
+    choose_pages(first / SUPERSLAB_SLOTS, count, slots);
     size_t over = count * SUPERSLAB_SLOTS - slots;
     if (over > 0) {
         atomic_put(&search.newest, first / SUPERSLAB_SLOTS + (uint32_t)count - 1, relaxed);
@@ -222,8 +298,8 @@ bool large_free(uint32_t slot) {
 
 /* ---- resizing ---- */
 
-/* Claims exactly the slots [next, next + count), behind a run that the caller holds. */
-static bool claim_behind(uint32_t next, size_t count) {
+/* Claims exactly the slots [next, next + count), behind the run at `slot` that the caller holds. */
+static bool claim_behind(uint32_t slot, uint32_t next, size_t count) {
     if (count > arena.slot_count - next)
         return false;
     unsigned at = next % SUPERSLAB_SLOTS;
@@ -243,7 +319,9 @@ static bool claim_behind(uint32_t next, size_t count) {
             superslab_release(next, here, os_clock_ms());
         return false;
     }
-    superslab_make_small(from, superslabs);
+    if (next - slot >= 2 * SUPERSLAB_SLOTS) /* the last SuperSlab that is all its own tells */
+        watch((next / SUPERSLAB_SLOTS - 1) * SUPERSLAB_SLOTS, next - slot);
+    choose_pages(from, superslabs, rest);
     size_t over = superslabs * SUPERSLAB_SLOTS - rest;
     if (over > 0)
         superslab_release(next + (uint32_t)count, over, os_clock_ms());
@@ -257,7 +335,7 @@ bool large_resize(uint32_t slot, size_t bytes) {
     size_t have = head->run_slots;
     if (slots > have) {
         uint32_t next = slot + (uint32_t)have;
-        if (!claim_behind(next, slots - have))
+        if (!claim_behind(slot, next, slots - have))
             return false;
         (void)superslab_soil(next, slots - have);
         set_entries(next, slots - have, CLASS_LARGE_TAIL);
@@ -296,7 +374,7 @@ void *large_move(uint32_t slot, size_t bytes) {
     slot_head(to)->moved = moved;
     hkm_require(slot_change(slot, SLOT_LARGE, SLOT_CACHED), "L4 a block that moves is LARGE", head);
     if (moved && head->moved == 0 && old == head->run_slots * SLOT_BYTES)
-        superslab_wash(slot, head->run_slots); /* its pages are gone */
+        superslab_wash(slot, head->run_slots, false); /* its pages are gone */
     retire(slot, os_clock_ms());
     atomic_add(&live_bytes, bytes - old, relaxed);
     return arena_slot_start(to);

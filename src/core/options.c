@@ -28,7 +28,7 @@ static const struct options defaults = {DEFAULTS_};
     X(big_cache_mib, 0, 1048576, "MiB", NULL, "most memory in freed large blocks kept whole")     \
     X(prewarm, 0, 4096, "2 MiB", NULL, "SuperSlabs made ready at start")                          \
     X(arena_mib, 8, 1048576, "MiB", NULL, "address space to reserve at most")                     \
-    X(large_pages, 0, 2, "", "off|on|auto", "huge pages for small blocks (auto: from 16 MiB on)") \
+    X(large_pages, 0, 2, "", "off|on|auto", "huge pages (auto: where memory is filled)") \
     X(stats, 0, 1, "", "off|exit", "print statistics at exit")                                    \
     X(crash_report, 0, 1, "", "off|on", "report on SIGSEGV, SIGBUS and SIGABRT too")              \
     X(acquire_trace, 0, 1, "", "off|on", "debug build: a line for each slot acquired")            \

@@ -5,8 +5,7 @@
 #include "core/options.h"
 #include "core/superslab.h"
 
-#define HUGE_FROM 8u       /* SuperSlabs held */
-#define TOUCHED_MOST 4096u /* bytes of a block that the program surely touches */
+#define HUGE_FROM 4u /* SuperSlabs held */
 
 /* One cache line a class: threads that work in different classes do not meet. */
 static struct {
@@ -45,8 +44,7 @@ static void push(unsigned class, struct slot *slot) {
 /* Of stage 2; its `newest` is the SuperSlab that stage 3 took last. */
 static struct superslab_search search;
 
-/* Whether seven eighths of a SuperSlab are blocks that are out. Of a block of several pages one
- * counts: a program that asks for 32 KiB may touch only the first of them. */
+/* Whether seven eighths of a SuperSlab are blocks that are out. */
 static bool is_dense(uint32_t superslab) {
     size_t out = 0;
     for (uint32_t s = 0; s < SUPERSLAB_SLOTS;) {
@@ -56,8 +54,7 @@ static bool is_dense(uint32_t superslab) {
         if (class != 0 && class < CLASS_COUNT) {
             const struct sizeclass *sc = &sizeclass_table[class];
             unsigned free = slot_free(slot_at(number));
-            size_t each = sc->bytes < TOUCHED_MOST ? sc->bytes : TOUCHED_MOST;
-            out += free < sc->capacity ? (sc->capacity - free) * each : 0;
+            out += free < sc->capacity ? (size_t)(sc->capacity - free) * sc->bytes : 0;
             step = sc->run_slots;
         }
         s += step;
@@ -71,7 +68,16 @@ static bool is_dense(uint32_t superslab) {
 static bool wants_huge(void) {
     if (options.large_pages != LARGE_PAGES_AUTO)
         return options.large_pages == LARGE_PAGES_ON;
-    return superslab_held() >= HUGE_FROM && is_dense(atomic_get(&search.newest, relaxed));
+    uint32_t newest = atomic_get(&search.newest, relaxed);
+    return superslab_held() >= HUGE_FROM && is_dense(newest) &&
+           superslab_use(newest * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS) != USE_SPARSE;
+}
+
+static void choose_pages(uint32_t superslab) {
+    if (wants_huge())
+        (void)superslab_make_huge(superslab, 1);
+    else
+        superslab_make_small(superslab, 1);
 }
 
 /* Stage 3. */
@@ -81,8 +87,8 @@ static uint32_t claim_new(unsigned run) {
     if (superslab == 0)
         return superslab_claim_any(run, true);
     uint32_t first = superslab * SUPERSLAB_SLOTS;
-    if (wants_huge())
-        superslab_make_huge(superslab);
+    if (atomic_get(&superslab_at(superslab)->dirty, relaxed) == 0)
+        choose_pages(superslab);
     atomic_put(&search.newest, superslab, relaxed);
     if (run < SUPERSLAB_SLOTS)
         superslab_release(first + run, SUPERSLAB_SLOTS - run, os_clock_ms());

@@ -344,28 +344,49 @@ bool superslab_soil(uint32_t first_slot, size_t count) {
     return clean;
 }
 
-void superslab_make_huge(uint32_t superslab) {
-    struct superslab *ss = superslab_at(superslab);
-    if (ss->huge == 0 && atomic_get(&ss->dirty, relaxed) == 0) {
-        ss->huge = 1;
-        (void)os_huge(arena_slot_start(superslab * SUPERSLAB_SLOTS), SUPERSLAB_BYTES);
+/* Changes what each of these SuperSlabs is, with one call for all that lie side by side. */
+static size_t make(uint32_t first, size_t count, uint32_t huge, int (*advise)(void *, size_t)) {
+    size_t made = 0;
+    uint32_t from = first;
+    for (uint32_t i = first; i <= first + count; i++) {
+        struct superslab *ss = superslab_at(i);
+        if (i < first + count && atomic_get(&ss->huge, relaxed) != huge &&
+            atomic_get(&ss->dirty, relaxed) == 0) {
+            atomic_put(&ss->huge, huge, relaxed);
+            atomic_put(&ss->along, huge == 0 ? 0 : UINT32_MAX, relaxed);
+            continue;
+        }
+        if (i > from)
+            (void)advise(arena_slot_start(from * SUPERSLAB_SLOTS), (size_t)(i - from)
+                                                                       << SUPERSLAB_SHIFT);
+        made += i - from;
+        from = i + 1;
     }
+    return made;
 }
 
-void superslab_make_small(uint32_t first, size_t count) {
-    for (uint32_t i = first; i < first + count; i++) {
-        struct superslab *ss = superslab_at(i);
-        if (ss->huge != 0) {
-            ss->huge = 0;
-            (void)os_small(arena_slot_start(i * SUPERSLAB_SLOTS), SUPERSLAB_BYTES);
+size_t superslab_make_huge(uint32_t first, size_t count) { return make(first, count, 1, os_huge); }
+void superslab_make_small(uint32_t first, size_t count) { (void)make(first, count, 0, os_small); }
+
+enum superslab_use superslab_use(uint32_t first_slot, size_t count) {
+    if (atomic_get(&superslab_at(first_slot / SUPERSLAB_SLOTS)->huge, relaxed) != 0)
+        return USE_UNKNOWN;
+    size_t bytes = count * SLOT_BYTES;
+    size_t resident = os_resident(arena_slot_start(first_slot), bytes);
+    return resident == 0 ? USE_UNKNOWN : resident >= bytes / 4 * 3 ? USE_FILLED : USE_SPARSE;
+}
+
+void superslab_wash(uint32_t first_slot, size_t count, bool renewed) {
+    size_t end = first_slot + count;
+    for (size_t s = first_slot; s < end; s = (s / SUPERSLAB_SLOTS + 1) * SUPERSLAB_SLOTS) {
+        struct superslab *ss = superslab_at(s / SUPERSLAB_SLOTS);
+        uint32_t mask = mask_of(s, end);
+        atomic_and(&ss->dirty, ~mask, relaxed);
+        if (renewed && mask == UINT32_MAX) {
+            atomic_put(&ss->huge, 0, relaxed);
+            atomic_put(&ss->along, 0, relaxed);
         }
     }
-}
-
-void superslab_wash(uint32_t first_slot, size_t count) {
-    size_t end = first_slot + count;
-    for (size_t s = first_slot; s < end; s = (s / SUPERSLAB_SLOTS + 1) * SUPERSLAB_SLOTS)
-        atomic_and(&superslab_at(s / SUPERSLAB_SLOTS)->dirty, ~mask_of(s, end), relaxed);
 }
 
 static void make_available(uint32_t superslab, struct superslab *ss) {
@@ -422,6 +443,8 @@ static size_t purge_slots(uint32_t superslab, uint32_t mask) {
         left &= ~run;
         if (os_purge(arena_slot_start(superslab * SUPERSLAB_SLOTS + at), count * SLOT_BYTES) == 0) {
             atomic_and(&ss->dirty, ~run, relaxed);
+            if (run != UINT32_MAX)
+                atomic_and(&ss->along, ~run, relaxed);
             bytes += count * SLOT_BYTES;
             if (HKM_CHECK_LEVEL >= 1)
                 watch_purge(superslab * SUPERSLAB_SLOTS + at, count);
@@ -430,12 +453,16 @@ static size_t purge_slots(uint32_t superslab, uint32_t mask) {
     return bytes;
 }
 
+static uint32_t resident_mask(const struct superslab *ss) {
+    return atomic_get(&ss->dirty, relaxed) | atomic_get(&ss->along, relaxed);
+}
+
 /* Slots that are UNUSED in SuperSlabs where others are not. */
 static size_t purge_open(uint32_t superslab, uint32_t now_ms, uint32_t age_ms) {
     struct superslab *ss = superslab_at(superslab);
     if (!is_idle(ss, now_ms, age_ms))
         return 0;
-    uint32_t mask = atomic_get(&ss->unused, relaxed) & atomic_get(&ss->dirty, relaxed);
+    uint32_t mask = atomic_get(&ss->unused, relaxed) & resident_mask(ss);
     if (mask == 0 || !superslab_claim_mask(superslab, mask))
         return 0;
     size_t bytes = purge_slots(superslab, mask);
@@ -472,7 +499,7 @@ static size_t purge_warm(uint32_t from, uint32_t now_ms, uint32_t age_ms, uint32
             atomic_put(&ss->dirty, 0, relaxed);
             bytes += bits_count(dirty) * SLOT_BYTES;
         } else {
-            bytes += purge_slots(k, dirty);
+            bytes += purge_slots(k, resident_mask(ss));
         }
         uint32_t stays = atomic_get(&ss->dirty, relaxed); /* locked memory can not be purged */
         atomic_add(&idle_dirty_slots, bits_count(stays), relaxed);

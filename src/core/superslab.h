@@ -41,8 +41,10 @@ struct superslab {
     ATOMIC(uint32_t) unused;
     ATOMIC(uint32_t) dirty;
     ATOMIC(uint32_t) idle_ms; /* when a slot last became UNUSED */
-    uint32_t huge;            /* huge pages were asked for; taker only */
-    uint64_t spare[2];
+    ATOMIC(uint32_t) huge;    /* huge pages were asked for; written by the taker only */
+    ATOMIC(uint32_t) along;   /* slots that may be resident though nobody touched them: a huge page
+                                 came along with a neighbour's */
+    uint32_t spare[3];
     struct slot_head heads[SUPERSLAB_SLOTS];
 };
 _Static_assert(sizeof(struct superslab) % SUPERSLAB_SLOTS == 0, "whole bytes a slot: arena.c");
@@ -81,13 +83,18 @@ bool superslab_claim_mask(uint32_t superslab, uint32_t mask);
 /* Marks slots dirty, because somebody is about to hand them out; true when none of them was. */
 bool superslab_soil(uint32_t first_slot, size_t count);
 
-/* Marks slots that the caller holds as not dirty: their pages are gone. */
-void superslab_wash(uint32_t first_slot, size_t count);
+/* Marks slots that the caller holds as not dirty: their pages are gone; with `renewed` the mapping
+ * is another one. */
+void superslab_wash(uint32_t first_slot, size_t count, bool renewed);
 
-/* Has the pages of SuperSlabs that the caller took be huge, if they are not resident already; or
- * small again. Enters the OS where that changes something. */
-void superslab_make_huge(uint32_t superslab);
+/* Has the pages of SuperSlabs that the caller took be huge, or small, where none is resident
+ * already. Enters the OS where that changes something. make_huge returns how many that were. */
+size_t superslab_make_huge(uint32_t first, size_t count);
 void superslab_make_small(uint32_t first, size_t count);
+/* Whether the program fills what it gets, as far as slots of one SuperSlab with small pages show it
+ * by how much of them is resident. Enters the OS. */
+enum superslab_use { USE_UNKNOWN, USE_SPARSE, USE_FILLED };
+enum superslab_use superslab_use(uint32_t first_slot, size_t count);
 
 /* Gives slots [first, first + count) back as UNUSED, at any length; whole SuperSlabs among them
  * become available. */

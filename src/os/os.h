@@ -39,6 +39,8 @@ int os_move(void *from, void *to, size_t bytes);
 int os_huge(void *start, size_t bytes);
 /* Asks for small pages again. */
 int os_small(void *start, size_t bytes);
+/* How many bytes of a committed range are in resident pages; 0 also when that can not be told. */
+size_t os_resident(void *start, size_t bytes);
 
 /* Milliseconds of a coarse monotonic clock. No system call. */
 uint32_t os_clock_ms(void);

@@ -151,6 +151,22 @@ int os_small(void *start, size_t bytes) {
     return outcome(madvise(start, bytes, MADV_NOHUGEPAGE) != 0, saved);
 }
 
+size_t os_resident(void *start, size_t bytes) {
+    unsigned char pages[512] = {0};
+    size_t page = os_page_bytes();
+    size_t count = 0;
+    int saved = errno;
+    for (size_t at = 0; at < bytes; at += sizeof pages * page) {
+        size_t piece = bytes - at < sizeof pages * page ? bytes - at : sizeof pages * page;
+        if (mincore((char *)start + at, piece, pages) != 0)
+            break;
+        for (size_t i = 0; i < piece / page; i++)
+            count += pages[i] & 1u;
+    }
+    errno = saved;
+    return count * page;
+}
+
 uint32_t os_clock_ms(void) {
 #if HKM_OS_TEST
     if (unlikely(atomic_get(&os_test.clock_is_virtual, relaxed) != 0))
