@@ -159,6 +159,7 @@ static void cache_put(uint32_t slot) {
 #define CREDIT_EACH 16u
 #define CREDIT_SLOTS_MAX (uint32_t)(MIB(256) >> SLOT_SHIFT)
 #define WATCH_SLOTS_MIN 8u
+#define NEARLY_ALL_SLOTS 28u /* of a SuperSlab */
 #define SPARSE_SKIP_MAX 63u /* placements without a look, where the program is sparse */
 
 static ATOMIC(uint64_t) watched; /* first slot << 32 | slots from there on, with small pages */
@@ -208,7 +209,7 @@ static size_t spend(size_t count) {
 /* Chooses the pages of SuperSlabs that were just taken for `slots` slots. */
 static void choose_pages(uint32_t first, size_t count, size_t slots) {
     judge();
-    bool last_too = slots % SUPERSLAB_SLOTS >= SUPERSLAB_SLOTS / 8 * 7;
+    bool last_too = slots % SUPERSLAB_SLOTS >= NEARLY_ALL_SLOTS;
     size_t full = last_too ? count : slots / SUPERSLAB_SLOTS;
     size_t huge = 0;
     if (options.large_pages == LARGE_PAGES_ON) {
