@@ -84,7 +84,19 @@ static void burst(size_t bytes, uint64_t seed) {
     }
 }
 
-static void churn_under_signals(void) {
+/* What a trim purges: slots are claimed for as long as the system takes them back. */
+static void trim(uint64_t seed) {
+    for (size_t i = 0; i < 64; i++) {
+        blocks[i] = malloc(i % 2 == 0 ? 400000 : 30000);
+        REQUIRE(blocks[i] != NULL, "malloc");
+        memset(blocks[i], (int)seed, 30000);
+    }
+    for (size_t i = 0; i < 64; i++)
+        free(blocks[i]);
+    malloc_trim(0);
+}
+
+static void churn_under_signals(int trims) {
     struct sigaction action;
     struct itimerval every_ms = {{0, 1000}, {0, 1000}}, none = {{0, 0}, {0, 0}};
     memset(&action, 0, sizeof action);
@@ -94,7 +106,10 @@ static void churn_under_signals(void) {
     setitimer(ITIMER_REAL, &every_ms, NULL);
     time_t end = time(NULL) + (time_t)scaled(6);
     for (uint64_t n = 0; time(NULL) < end && wrong == 0 && check_failures == 0; n++) {
-        burst(sizes[n % COUNT_OF(sizes)], n * 7919);
+        if (trims)
+            trim(n);
+        else
+            burst(sizes[n % COUNT_OF(sizes)], n * 7919);
         if (n % 64 == 0)
             malloc_trim(0);
     }
@@ -121,7 +136,12 @@ static void expect_served(void) {
 }
 
 static void run_alone(void) {
-    churn_under_signals();
+    churn_under_signals(0);
+    expect_served();
+}
+
+static void run_trims(void) {
+    churn_under_signals(1);
     expect_served();
 }
 
@@ -134,7 +154,7 @@ static void run_amid_threads(void) {
     for (size_t i = 0; i < COUNT_OF(threads); i++)
         REQUIRE(pthread_create(&threads[i], NULL, churn_beside, &stop) == 0, "pthread_create");
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    churn_under_signals();
+    churn_under_signals(0);
     __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
     for (size_t i = 0; i < COUNT_OF(threads); i++)
         pthread_join(threads[i], NULL);
@@ -147,11 +167,15 @@ static void handlers_inside_slow_paths_amid_threads_allocate_and_free(void) {
     in_child(run_amid_threads, 60);
 }
 
+/* The checker must not take a slot that a trim has claimed for one that belongs to nobody. */
+static void handlers_inside_trims_allocate_and_free(void) { in_child(run_trims, 60); }
+
 static const struct check checks[] = {
 #define CHECK(name, hakmem_only)                                                                   \
     { #name, name, hakmem_only }
     CHECK(handlers_inside_slow_paths_allocate_and_free, 1),
     CHECK(handlers_inside_slow_paths_amid_threads_allocate_and_free, 1),
+    CHECK(handlers_inside_trims_allocate_and_free, 1),
 };
 
 int main(int argc, char **argv) {

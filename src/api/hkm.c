@@ -43,9 +43,7 @@ HKM_PUBLIC void *hkm_expand(void *block, size_t bytes) {
 }
 
 HKM_PUBLIC size_t hkm_purge(void) {
-    if (CHECKED)
-        check_purge();
-    return decay_all(life_heap_if_any());
+    return CHECKED ? check_purge() : decay_all(life_heap_if_any());
 }
 
 HKM_PUBLIC int hkm_malloc_trim(size_t pad) {

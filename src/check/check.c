@@ -536,11 +536,16 @@ size_t check_good_size(size_t bytes) {
     return alloc_good_size(bytes) != 0 ? bytes + (bytes == 0) : 0;
 }
 
-/* A call like any other: a signal handler in the midst of it must not touch the magazines. */
-void check_purge(void) {
-    if (begin())
+/* A call like any other: a signal handler in the midst of it must not touch the magazines, nor walk
+ * through slots that are claimed while they are purged. */
+size_t check_purge(void) {
+    size_t bytes = 0;
+    if (begin()) {
         quarantine_flush();
+        bytes = decay_all(life_heap_if_any());
+    }
     end(NULL);
+    return bytes;
 }
 
 size_t check_heap(void) {

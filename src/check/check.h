@@ -38,8 +38,8 @@ void check_free(const char *call, void *block, size_t alignment, const size_t *b
 size_t check_usable(const char *call, const void *block);
 bool check_owns(const void *pointer);
 size_t check_good_size(size_t bytes);
-/* Gives what the quarantine holds back to core. */
-void check_purge(void);
+/* Gives what the quarantine holds back to core, and idle memory to the system: how many bytes. */
+size_t check_purge(void);
 
 /* Walks the whole heap (walk.h), in every build; the number of live blocks. */
 size_t check_heap(void);
