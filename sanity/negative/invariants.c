@@ -258,7 +258,7 @@ static void b9(void) {
 static void b10(void) {
     hkm_free(small[5]);
     small[5][40] = 0;
-    check_purge();
+    check_flush();
 }
 static void b10_walk(void) {
     hkm_free(small[5]);

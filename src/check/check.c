@@ -536,6 +536,12 @@ size_t check_good_size(size_t bytes) {
     return alloc_good_size(bytes) != 0 ? bytes + (bytes == 0) : 0;
 }
 
+void check_flush(void) {
+    if (begin())
+        quarantine_flush();
+    end(NULL);
+}
+
 /* A call like any other: a signal handler in the midst of it must not touch the magazines, nor walk
  * through slots that are claimed while they are purged. */
 size_t check_purge(void) {

@@ -40,6 +40,8 @@ bool check_owns(const void *pointer);
 size_t check_good_size(size_t bytes);
 /* Gives what the quarantine holds back to core, and idle memory to the system: how many bytes. */
 size_t check_purge(void);
+/* The quarantine alone. */
+void check_flush(void);
 
 /* Walks the whole heap (walk.h), in every build; the number of live blocks. */
 size_t check_heap(void);

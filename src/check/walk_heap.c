@@ -23,8 +23,8 @@ static void walk_cached(struct walk *w, unsigned class, const void *block) {
 
 /* The least length that an array of the class comes to on its way up and that `room` fits in. */
 static uint32_t grown_room(unsigned class, uint32_t room) {
-    uint32_t most = heap_innards().cap_max(class);
-    uint32_t length = heap_innards().first_cap(class);
+    uint32_t most = heap_cap_max(class);
+    uint32_t length = heap_first_cap(class);
     while (length < room && length < most)
         length = length * 4 < most ? length * 4 : most;
     return length;
@@ -45,7 +45,7 @@ static void walk_magazine(struct walk *w, const struct heap *heap, unsigned clas
     void **top = atomic_get(&m->top, acquire);
     must_hold(H5, m->cap > 0 && m->cap <= m->cap_max && m->cap <= m->room, "0 < cap <= cap_max",
               "not", m);
-    uint32_t most = heap_innards().cap_max(class); /* less where it was flooded */
+    uint32_t most = heap_cap_max(class); /* less where it was flooded */
     must_hold(H5, m->cap_max <= most && (m->cap_max == most || m->cap_max >= FLOODED_CAP),
               "the class's cap_max", "another", m);
     must_equal(H5, grown_room(class, m->room), m->room, m);

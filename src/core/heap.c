@@ -1,9 +1,8 @@
-/* heap.c -- fill, flush, drain, and the way of blocks between heaps; see heap.h. */
+/* heap.c -- magazines, fill, flush, drain, and the way of blocks between heaps; see heap.h. */
 #include "core/heap.h"
 
 #include <string.h>
 
-#include "base/bitset.h"
 #include "base/require.h"
 #include "base/text.h"
 #include "core/options.h"
@@ -16,7 +15,7 @@
 #define FIRST_CAP_BYTES KIB(2)
 #define FLUSH_MOST 512u           /* blocks; as many newer ones stay */
 #define ALONE_MOST 16             /* blocks that go home without a look at their neighbours */
-#define END_BYTES KIB(1)          /* blocks up to here stay when a thread ends, first_cap of each */
+#define END_BYTES KIB(1)          /* blocks up to here stay when a thread ends: heap_first_cap */
 #define ONE_WAY_BYTES KIB(16)     /* a magazine's, that only spills or only runs dry */
 #define AWAY_BYTES KIB(16)        /* what is gathered of a class before it is sent home, ... */
 #define AWAY_BYTES_MANY KIB(4)    /* ... where there were more than SHARE_THREADS at once */
@@ -27,28 +26,13 @@
 #define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner */
 #define IDLE_DIRTY_ALARM KIB(256) /* from here on a heap must not miss the purge delay */
 
-struct heap heap_none;
-struct heap heap_gone;
-__thread struct heap *heap_mine __attribute__((tls_model("initial-exec"))) = &heap_none;
-
-static ATOMIC(struct heap *) heaps[HEAPS_MAX];
-static ATOMIC(uint32_t) heaps_used;
-static bitset_word orphans[HEAPS_MAX / 64];
-static ATOMIC(uint32_t) orphan_count;
-
-uint32_t heap_count(void) { return atomic_get(&heaps_used, relaxed); }
-uint32_t heap_orphans(void) { return atomic_get(&orphan_count, relaxed); }
-struct heap *heap_by_number(uint32_t number) {
-    return atomic_get(&heaps[number], acquire);
-}
-
 static struct heap *owner_of(struct slot *slot) {
     return heap_by_number(atomic_get(&slot->owner, relaxed) - 1);
 }
 
-/* ---- birth, adoption, abandonment ---- */
+/* ---- magazines ---- */
 
-static uint32_t cap_max(unsigned class) {
+uint32_t heap_cap_max(unsigned class) {
     size_t bytes = sizeclass_bytes(class);
     size_t cap = CACHE_BYTES_SMALL / bytes;
     if (bytes > KIB(1)) {
@@ -63,13 +47,13 @@ static uint32_t cap_max(unsigned class) {
 }
 
 /* What every heap may hold from the start; few of the blocks that are mid-large. */
-static uint32_t first_cap(unsigned class) {
+uint32_t heap_first_cap(unsigned class) {
     size_t bytes = sizeclass_bytes(class);
     size_t cap = FIRST_CAP_BYTES / bytes;
     size_t least = bytes <= KIB(8) ? 4 : bytes <= KIB(32) ? 2 : 1;
     if (cap < least)
         cap = least;
-    uint32_t most = cap_max(class);
+    uint32_t most = heap_cap_max(class);
     return cap < most ? (uint32_t)cap : most;
 }
 
@@ -125,16 +109,13 @@ static void **cut_array(struct heap *heap, uint32_t room) {
 static size_t arrays_bytes(void) {
     size_t entries = 0;
     for (unsigned class = 1; class < CLASS_COUNT; class ++) {
-        uint32_t most = cap_max(class);
+        uint32_t most = heap_cap_max(class);
         entries += (most < INLINE_ROOM ? most : INLINE_ROOM) * 2 + 8;
     }
     return entries * sizeof(void *);
 }
 
-static struct heap *create(void) {
-    uint32_t number = atomic_get(&heaps_used, relaxed);
-    if (number >= HEAPS_MAX)
-        return NULL;
+struct heap *heap_make(void) {
     struct heap *heap = arena_take_metadata(sizeof *heap + arrays_bytes());
     if (heap == NULL)
         return NULL;
@@ -142,8 +123,8 @@ static struct heap *create(void) {
     for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         struct magazine *m = &heap->magazines[class];
         m->live = arena.live[sizeclass_table[class].live_shift];
-        m->cap_max = cap_max(class);
-        m->cap = m->room = first_cap(class);
+        m->cap_max = heap_cap_max(class);
+        m->cap = m->room = heap_first_cap(class);
         m->base = cut_array(heap, m->room);
         atomic_put(&m->top, m->base, relaxed);
         restore(m);
@@ -152,163 +133,8 @@ static struct heap *create(void) {
     heap->arena_bytes = arena_bytes();
     heap->class_map = arena.class_map;
     heap->drain_ms = heap->armed_ms = os_clock_ms();
-    do {
-        if (number >= HEAPS_MAX)
-            return NULL;
-    } while (!atomic_cas(&heaps_used, &number, number + 1, relaxed, relaxed));
-    heap->number = number;
-    heap->id = number + 1;
-    heap->own = heap->id << CLASS_ENTRY_OWNER_SHIFT;
-    atomic_put(&heap->owner, os_thread_token(), relaxed);
-    atomic_put(&heaps[number], heap, release); /* pairs with heap_by_number */
     return heap;
 }
-
-struct heap *heap_acquire(void) {
-    uint32_t end = heap_count();
-    if (heap_orphans() > 0) {
-        for (size_t i = bitset_next_set(orphans, 0, end); i < end;
-             i = bitset_next_set(orphans, i + 1, end)) {
-            if (bitset_claim(orphans, i)) {
-                struct heap *heap = heap_by_number((uint32_t)i);
-                atomic_sub(&orphan_count, 1, relaxed);
-                atomic_put(&heap->owner, os_thread_token(), relaxed);
-                atomic_put(&heap->state, HEAP_OWNED, relaxed);
-                counter_add(&heap->stats.adoptions, 1);
-                return heap;
-            }
-        }
-    }
-    return create();
-}
-
-static void make_orphan(struct heap *heap) {
-    atomic_put(&heap->owner, 0, relaxed);
-    atomic_put(&heap->state, HEAP_ORPHAN, relaxed);
-    atomic_add(&orphan_count, 1, relaxed);
-    bitset_give(orphans, heap->number);
-}
-
-/* What many short threads need again and again stays where it is, for the one that adopts it. */
-void heap_abandon(struct heap *heap) {
-    if (heap_enter(heap)) {
-        heap_drain(heap, options.drain_interval == 0 ? DRAIN_ALL : DRAIN_END);
-        heap_leave(heap);
-    }
-    make_orphan(heap);
-}
-
-/* Claims the orphan as a thread would that adopts it: the magazines are then the caller's. */
-void heap_drain_orphan(struct heap *heap) {
-    if (atomic_get(&heap->state, relaxed) != HEAP_ORPHAN || !bitset_claim(orphans, heap->number))
-        return;
-    atomic_sub(&orphan_count, 1, relaxed);
-    if (heap_try_enter(heap)) {
-        heap_drain(heap, DRAIN_ALL);
-        heap_leave(heap);
-    }
-    make_orphan(heap);
-}
-
-/* Any heap whose lock is free. *others: some are held by other threads, *mine: one is held by this
- * one, of which this is then a signal handler. */
-static struct heap *enter_any(bool *others, bool *mine) {
-    for (uint32_t i = 0; i < heap_count(); i++) {
-        struct heap *heap = heap_by_number(i);
-        if (heap == NULL || atomic_get(&heap->state, relaxed) == HEAP_LOST)
-            continue;
-        if (heap_try_enter(heap))
-            return heap;
-        *(atomic_get(&heap->lock, relaxed) == os_thread_token() ? mine : others) = true;
-    }
-    return NULL;
-}
-
-struct heap *heap_borrow(void) {
-    for (unsigned attempt = 0;; attempt++) {
-        bool others = false;
-        bool mine = false;
-        struct heap *heap = enter_any(&others, &mine);
-        if (heap != NULL)
-            return heap;
-        heap = create();
-        if (heap != NULL) {
-            bool entered = heap_try_enter(heap);
-            make_orphan(heap);
-            if (entered)
-                return heap;
-        } else if (!others || mine) {
-            return NULL; /* a handler does not wait: what it waits for may wait for it */
-        }
-        os_backoff(attempt);
-    }
-}
-
-bool heap_lose_if_held(struct heap *heap, uintptr_t forker) {
-    uintptr_t holder = atomic_get(&heap->lock, relaxed);
-    if (holder == 0 || holder == forker || atomic_get(&heap->state, relaxed) == HEAP_LOST)
-        return false;
-    if (atomic_get(&heap->state, relaxed) == HEAP_ORPHAN && bitset_claim(orphans, heap->number))
-        atomic_sub(&orphan_count, 1, relaxed);
-    atomic_put(&heap->state, HEAP_LOST, release);
-    return true;
-}
-
-/* First all that are lost are marked so: what the others send home must not wait for them. */
-void heap_after_fork(uintptr_t forker) {
-    for (uint32_t i = 0; i < heap_count(); i++) {
-        struct heap *heap = heap_by_number(i);
-        if (heap != NULL)
-            (void)heap_lose_if_held(heap, forker);
-    }
-    for (uint32_t i = 0; i < heap_count(); i++) {
-        struct heap *heap = heap_by_number(i);
-        if (heap == NULL || atomic_get(&heap->state, relaxed) != HEAP_OWNED ||
-            atomic_get(&heap->owner, relaxed) == forker)
-            continue;
-        if (heap_try_enter(heap)) { /* whole: its thread was outside every slow path */
-            heap_drain(heap, DRAIN_ALL);
-            heap_leave(heap);
-            make_orphan(heap);
-        }
-    }
-}
-
-/* ---- the lock ---- */
-
-bool heap_try_enter(struct heap *heap) {
-    uintptr_t holder = 0;
-    return atomic_get(&heap->lock, relaxed) == 0 &&
-           atomic_cas(&heap->lock, &holder, os_thread_token(), acquire, relaxed);
-}
-
-bool heap_enter(struct heap *heap) {
-    uintptr_t token = os_thread_token();
-    for (unsigned attempt = 0;; attempt++) {
-        uintptr_t holder = 0;
-        if (likely(atomic_cas(&heap->lock, &holder, token, acquire, relaxed)))
-            return true;
-        if (holder == token || atomic_get(&heap->state, relaxed) == HEAP_LOST)
-            return false;
-        os_backoff(attempt);
-    }
-}
-
-bool heap_enter_own(struct heap *heap) {
-    if (!heap_enter(heap))
-        return false;
-    heap_mine = &heap_gone;
-    signal_fence();
-    return true;
-}
-
-void heap_leave_own(struct heap *heap) {
-    heap_leave(heap);
-    signal_fence();
-    heap_mine = heap;
-}
-
-void heap_leave(struct heap *heap) { atomic_put(&heap->lock, 0, release); }
 
 /* ---- runs ---- */
 
@@ -607,9 +433,9 @@ static bool inherit(struct heap *heap, unsigned class) {
     struct bin *bin = &heap->bins[class];
     uint32_t end = heap_count();
     unsigned tries = 0;
-    for (size_t i = bitset_next_set(orphans, 0, end); i < end && tries < 16 && bin->head == 0;
-         i = bitset_next_set(orphans, i + 1, end), tries++) {
-        struct heap *orphan = heap_by_number((uint32_t)i);
+    for (uint32_t i = heap_next_orphan(0, end); i < end && tries < 16 && bin->head == 0;
+         i = heap_next_orphan(i + 1, end), tries++) {
+        struct heap *orphan = heap_by_number(i);
         struct bin *theirs = &orphan->bins[class];
         if (orphan == heap || !heap_try_enter(orphan))
             continue;
@@ -875,7 +701,7 @@ void heap_drain(struct heap *heap, enum heap_drain how) {
         if (atomic_get(&heap->away[class].count, relaxed) > 0)
             send_gathered(heap, class);
         if (how >= DRAIN_ALL || m->trips == 0) {
-            uint32_t cap = first_cap(class);
+            uint32_t cap = heap_first_cap(class);
             if (count > 0) {
                 unsigned stay = how == DRAIN_AGED ? count / 2 : 0;
                 if (how == DRAIN_END && sizeclass_bytes(class) <= END_BYTES)
@@ -888,7 +714,7 @@ void heap_drain(struct heap *heap, enum heap_drain how) {
             }
         }
         m->trips = 0;
-        m->cap_max = cap_max(class);
+        m->cap_max = heap_cap_max(class);
     }
     heap_collect(heap);
 }
@@ -900,8 +726,4 @@ void heap_arm(struct heap *heap, uint32_t now_ms) {
         heap->magazines[class].limit = NULL;
         heap->away[class].room = 0;
     }
-}
-
-struct heap_innards heap_innards(void) {
-    return (struct heap_innards){heaps, &heaps_used, orphans, &orphan_count, cap_max, first_cap};
 }

@@ -118,6 +118,14 @@ extern __thread struct heap *heap_mine __attribute__((tls_model("initial-exec"))
 uint32_t heap_count(void);
 struct heap *heap_by_number(uint32_t number);
 uint32_t heap_orphans(void);
+/* The number of the first orphan in [from, end), or end. */
+uint32_t heap_next_orphan(uint32_t from, uint32_t end);
+
+/* A record with empty magazines, which nobody knows yet; NULL when there is no memory. */
+struct heap *heap_make(void);
+/* How many blocks a magazine of a class may hold at most, and from the start. */
+uint32_t heap_cap_max(unsigned class);
+uint32_t heap_first_cap(unsigned class);
 
 /* A heap for the calling thread: an orphan, or a new one; NULL when there is no memory. */
 struct heap *heap_acquire(void);
@@ -181,8 +189,6 @@ struct heap_innards {
     ATOMIC(uint32_t) * heaps_used;
     bitset_word *orphans;
     ATOMIC(uint32_t) * orphan_count;
-    uint32_t (*cap_max)(unsigned class);
-    uint32_t (*first_cap)(unsigned class);
 };
 struct heap_innards heap_innards(void);
 

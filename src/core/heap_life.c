@@ -1,0 +1,197 @@
+/* heap_life.c -- heaps as such: birth, adoption, loss, and the lock; see heap.h.
+ * Locking     lock-free: a heap's number is claimed in `heaps_used`, an orphan by its bit.
+ * Ordering    the release that publishes a record pairs with the acquire in heap_by_number.
+ */
+#include "base/bitset.h"
+#include "core/heap.h"
+#include "core/options.h"
+
+struct heap heap_none;
+struct heap heap_gone;
+__thread struct heap *heap_mine __attribute__((tls_model("initial-exec"))) = &heap_none;
+
+static ATOMIC(struct heap *) heaps[HEAPS_MAX];
+static ATOMIC(uint32_t) heaps_used;
+static bitset_word orphans[HEAPS_MAX / 64];
+static ATOMIC(uint32_t) orphan_count;
+
+uint32_t heap_count(void) { return atomic_get(&heaps_used, relaxed); }
+uint32_t heap_orphans(void) { return atomic_get(&orphan_count, relaxed); }
+struct heap *heap_by_number(uint32_t number) {
+    return atomic_get(&heaps[number], acquire);
+}
+
+uint32_t heap_next_orphan(uint32_t from, uint32_t end) {
+    return (uint32_t)bitset_next_set(orphans, from, end);
+}
+
+/* ---- birth, adoption, abandonment ---- */
+
+static struct heap *create(void) {
+    uint32_t number = atomic_get(&heaps_used, relaxed);
+    if (number >= HEAPS_MAX)
+        return NULL;
+    struct heap *heap = heap_make();
+    if (heap == NULL)
+        return NULL;
+    do {
+        if (number >= HEAPS_MAX)
+            return NULL;
+    } while (!atomic_cas(&heaps_used, &number, number + 1, relaxed, relaxed));
+    heap->number = number;
+    heap->id = number + 1;
+    heap->own = heap->id << CLASS_ENTRY_OWNER_SHIFT;
+    atomic_put(&heap->owner, os_thread_token(), relaxed);
+    atomic_put(&heaps[number], heap, release); /* pairs with heap_by_number */
+    return heap;
+}
+
+struct heap *heap_acquire(void) {
+    uint32_t end = heap_count();
+    if (heap_orphans() > 0) {
+        for (size_t i = bitset_next_set(orphans, 0, end); i < end;
+             i = bitset_next_set(orphans, i + 1, end)) {
+            if (bitset_claim(orphans, i)) {
+                struct heap *heap = heap_by_number((uint32_t)i);
+                atomic_sub(&orphan_count, 1, relaxed);
+                atomic_put(&heap->owner, os_thread_token(), relaxed);
+                atomic_put(&heap->state, HEAP_OWNED, relaxed);
+                counter_add(&heap->stats.adoptions, 1);
+                return heap;
+            }
+        }
+    }
+    return create();
+}
+
+static void make_orphan(struct heap *heap) {
+    atomic_put(&heap->owner, 0, relaxed);
+    atomic_put(&heap->state, HEAP_ORPHAN, relaxed);
+    atomic_add(&orphan_count, 1, relaxed);
+    bitset_give(orphans, heap->number);
+}
+
+/* What many short threads need again and again stays where it is, for the one that adopts it. */
+void heap_abandon(struct heap *heap) {
+    if (heap_enter(heap)) {
+        heap_drain(heap, options.drain_interval == 0 ? DRAIN_ALL : DRAIN_END);
+        heap_leave(heap);
+    }
+    make_orphan(heap);
+}
+
+/* Claims the orphan as a thread would that adopts it: the magazines are then the caller's. */
+void heap_drain_orphan(struct heap *heap) {
+    if (atomic_get(&heap->state, relaxed) != HEAP_ORPHAN || !bitset_claim(orphans, heap->number))
+        return;
+    atomic_sub(&orphan_count, 1, relaxed);
+    if (heap_try_enter(heap)) {
+        heap_drain(heap, DRAIN_ALL);
+        heap_leave(heap);
+    }
+    make_orphan(heap);
+}
+
+/* Any heap whose lock is free. *others: some are held by other threads, *mine: one is held by this
+ * one, of which this is then a signal handler. */
+static struct heap *enter_any(bool *others, bool *mine) {
+    for (uint32_t i = 0; i < heap_count(); i++) {
+        struct heap *heap = heap_by_number(i);
+        if (heap == NULL || atomic_get(&heap->state, relaxed) == HEAP_LOST)
+            continue;
+        if (heap_try_enter(heap))
+            return heap;
+        *(atomic_get(&heap->lock, relaxed) == os_thread_token() ? mine : others) = true;
+    }
+    return NULL;
+}
+
+struct heap *heap_borrow(void) {
+    for (unsigned attempt = 0;; attempt++) {
+        bool others = false;
+        bool mine = false;
+        struct heap *heap = enter_any(&others, &mine);
+        if (heap != NULL)
+            return heap;
+        heap = create();
+        if (heap != NULL) {
+            bool entered = heap_try_enter(heap);
+            make_orphan(heap);
+            if (entered)
+                return heap;
+        } else if (!others || mine) {
+            return NULL; /* a handler does not wait: what it waits for may wait for it */
+        }
+        os_backoff(attempt);
+    }
+}
+
+bool heap_lose_if_held(struct heap *heap, uintptr_t forker) {
+    uintptr_t holder = atomic_get(&heap->lock, relaxed);
+    if (holder == 0 || holder == forker || atomic_get(&heap->state, relaxed) == HEAP_LOST)
+        return false;
+    if (atomic_get(&heap->state, relaxed) == HEAP_ORPHAN && bitset_claim(orphans, heap->number))
+        atomic_sub(&orphan_count, 1, relaxed);
+    atomic_put(&heap->state, HEAP_LOST, release);
+    return true;
+}
+
+/* First all that are lost are marked so: what the others send home must not wait for them. */
+void heap_after_fork(uintptr_t forker) {
+    for (uint32_t i = 0; i < heap_count(); i++) {
+        struct heap *heap = heap_by_number(i);
+        if (heap != NULL)
+            (void)heap_lose_if_held(heap, forker);
+    }
+    for (uint32_t i = 0; i < heap_count(); i++) {
+        struct heap *heap = heap_by_number(i);
+        if (heap == NULL || atomic_get(&heap->state, relaxed) != HEAP_OWNED ||
+            atomic_get(&heap->owner, relaxed) == forker)
+            continue;
+        if (heap_try_enter(heap)) { /* whole: its thread was outside every slow path */
+            heap_drain(heap, DRAIN_ALL);
+            heap_leave(heap);
+            make_orphan(heap);
+        }
+    }
+}
+
+/* ---- the lock ---- */
+
+bool heap_try_enter(struct heap *heap) {
+    uintptr_t holder = 0;
+    return atomic_get(&heap->lock, relaxed) == 0 &&
+           atomic_cas(&heap->lock, &holder, os_thread_token(), acquire, relaxed);
+}
+
+bool heap_enter(struct heap *heap) {
+    uintptr_t token = os_thread_token();
+    for (unsigned attempt = 0;; attempt++) {
+        uintptr_t holder = 0;
+        if (likely(atomic_cas(&heap->lock, &holder, token, acquire, relaxed)))
+            return true;
+        if (holder == token || atomic_get(&heap->state, relaxed) == HEAP_LOST)
+            return false;
+        os_backoff(attempt);
+    }
+}
+
+bool heap_enter_own(struct heap *heap) {
+    if (!heap_enter(heap))
+        return false;
+    heap_mine = &heap_gone;
+    signal_fence();
+    return true;
+}
+
+void heap_leave_own(struct heap *heap) {
+    heap_leave(heap);
+    signal_fence();
+    heap_mine = heap;
+}
+
+void heap_leave(struct heap *heap) { atomic_put(&heap->lock, 0, release); }
+
+struct heap_innards heap_innards(void) {
+    return (struct heap_innards){heaps, &heaps_used, orphans, &orphan_count};
+}
