@@ -217,7 +217,7 @@ Test(pool, huge_pages_are_asked_for_while_a_heap_of_some_size_fills_what_it_take
         if (superslab_held() != superslabs) {
             superslabs = superslab_held();
             uint32_t number = slot_number(slot) / SUPERSLAB_SLOTS;
-            check((superslab_at(number)->huge != 0) == (superslabs >= 4), "%u held", superslabs);
+            check((superslab_at(number)->huge != 0) == (superslabs >= 6), "%u held", superslabs);
         }
         check(slot_take(slot, out + SLOT_BLOCKS_MAX, SLOT_BLOCKS_MAX) == slot->capacity);
         memset(arena_slot_start(slot_number(slot)), 1, SLOT_BYTES);

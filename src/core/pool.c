@@ -5,7 +5,7 @@
 #include "core/options.h"
 #include "core/superslab.h"
 
-#define HUGE_FROM 4u /* SuperSlabs held */
+#define HUGE_FROM 6u /* SuperSlabs held */
 
 /* One cache line a class: threads that work in different classes do not meet. */
 static struct {
