@@ -49,12 +49,18 @@ void hkm_noise(void);
  * thread. No instruction. */
 #define signal_fence() atomic_signal_fence(memory_order_seq_cst)
 
+/* cpu_fetch_to_write: soon the line at p will be written to. For x86-64 compilers have a read here
+ * unless told that there is prefetchw: a line that another CPU wrote to would come twice. Every
+ * such processor knows the instruction, or takes it for none. */
 #if defined(__x86_64__)
 #define cpu_pause() __builtin_ia32_pause()
+#define cpu_fetch_to_write(p) __asm__ volatile("prefetchw %0" : : "m"(*(const char *)(p)))
 #elif defined(__aarch64__)
 #define cpu_pause() __asm__ volatile("yield")
+#define cpu_fetch_to_write(p) __builtin_prefetch((p), 1)
 #else
 #define cpu_pause() ((void)0)
+#define cpu_fetch_to_write(p) __builtin_prefetch((p), 1)
 #endif
 
 #endif

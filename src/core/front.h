@@ -38,7 +38,7 @@ _Noreturn void front_broken(const void *block);
 HKM_INLINE void *front_pop_at(struct magazine *m, void **top) {
     void *block = atomic_get(&m->hot, relaxed);
     void *next = top[-2];
-    __builtin_prefetch(next, 1); /* a deep magazine's blocks lie anywhere */
+    cpu_fetch_to_write(next); /* a deep magazine's blocks lie anywhere */
     atomic_put(&m->top, top - 1, relaxed);
     atomic_put(&m->hot, next, release);
     live_byte *live = front_live_byte(m, block);
