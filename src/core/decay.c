@@ -11,15 +11,22 @@
 
 static ATOMIC(uint32_t) last_ms;
 
-/* Other heaps' inboxes and EMPTY runs, where their owners are not at it themselves; of orphans the
- * magazines, too. */
+/* What threads left in their magazines at their end. Some of it is of others' runs and goes to
+ * their inboxes: to be done before these are emptied. */
+static void drain_orphans(const struct heap *mine) {
+    for (uint32_t i = 0; heap_orphans() > 0 && i < heap_count(); i++) {
+        struct heap *heap = heap_by_number(i);
+        if (heap != NULL && heap != mine)
+            heap_drain_orphan(heap);
+    }
+}
+
+/* Other heaps' inboxes and EMPTY runs, where their owners are not at it themselves. */
 static void tidy_others(const struct heap *mine) {
     for (uint32_t i = 0; i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);
-        if (heap == NULL || heap == mine)
-            continue;
-        heap_drain_orphan(heap);
-        if (atomic_get(&heap->state, relaxed) == HEAP_LOST || !heap_try_enter(heap))
+        if (heap == NULL || heap == mine || atomic_get(&heap->state, relaxed) == HEAP_LOST ||
+            !heap_try_enter(heap))
             continue;
         heap_collect(heap);
         heap_leave(heap);
@@ -34,6 +41,7 @@ static void drain(struct heap *heap, enum heap_drain how) {
 }
 
 static size_t run(const struct heap *heap, uint32_t now_ms, uint32_t age_ms) {
+    drain_orphans(heap);
     tidy_others(heap);
     large_decay(now_ms, age_ms);
     pool_decay(now_ms, age_ms);
@@ -64,11 +72,13 @@ void decay_tick(struct heap *heap) {
 size_t decay_all(struct heap *heap) {
     if (arena_bytes() == 0)
         return 0; /* nothing was ever allocated */
+    drain_orphans(heap);
     drain(heap, DRAIN_ALL);
     return run(heap, os_clock_ms(), 0);
 }
 
 void decay_for_space(struct heap *heap) {
+    drain_orphans(heap);
     drain(heap, DRAIN_ALL);
     tidy_others(heap);
     large_decay(os_clock_ms(), 0);
