@@ -61,7 +61,7 @@ def live_kib(argv):
         return benchlib.parse_line(info.stdout)["live_peak_kib"]
 
 
-def figures(command):
+def figures(command, absolute):
     argv = argv_of(command)
     found = {"calls": math.inf, "futex": math.inf, "faults": math.inf, "rss": math.inf}
     for _ in range(RUNS):
@@ -73,20 +73,21 @@ def figures(command):
         found["futex"] = min(found["futex"], futex)
         found["faults"] = min(found["faults"], int(result["faults"]))
         found["rss"] = min(found["rss"], result["rss"])
-    live = result["live_mib"] * 1024 if argv[0] == "replay" else live_kib(argv)
-    found["rss"] = found["rss"] / live
+    if not absolute:
+        live = result["live_mib"] * 1024 if argv[0] == "replay" else live_kib(argv)
+        found["rss"] = found["rss"] / live
     return found
 
 
 def ceilings():
-    """[({column: ceiling or None}, command)]"""
+    """[({column: ceiling or None}, whether rss is in KiB, command)]"""
     lines = []
     with open(FILE, encoding="utf-8") as source:
         for line in source:
             if line.strip() and not line.startswith("#"):
                 words = line.split(None, len(COLUMNS))
-                lines.append(({name: None if word == "-" else float(word) for name, word in zip(COLUMNS, words)},
-                              words[-1].strip()))
+                limits = {name: None if word == "-" else float(word.rstrip("K")) for name, word in zip(COLUMNS, words)}
+                lines.append((limits, words[3].endswith("K"), words[-1].strip()))
     return lines
 
 
@@ -95,13 +96,15 @@ def main():
     parser.add_argument("--measure", action="store_true")
     options = parser.parse_args()
     lines = ceilings()
-    benchlib.need_programs([argv_of(command)[0] for _, command in lines] + ["replay"])
+    benchlib.need_programs([argv_of(command)[0] for _, _, command in lines] + ["replay"])
     failed = False
-    for limits, command in lines:
-        found = figures(command)
+    for limits, absolute, command in lines:
+        found = figures(command, absolute)
         if options.measure:
             more = SLACK_THREADS if limits["futex"] is None else 1.0
-            cells = ["-" if limits[name] is None else "%.2f" % (found[name] * SLACK[name] * more) if name == "rss"
+            cells = ["-" if limits[name] is None
+                     else "%dK" % limits[name] if name == "rss" and absolute
+                     else "%.2f" % (found[name] * SLACK[name] * more) if name == "rss"
                      else "%d" % math.ceil(found[name] * SLACK[name] * more) for name in COLUMNS]
             print("%7s %5s %7s %6s   %s" % (*cells, command))
             continue
