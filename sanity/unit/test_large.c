@@ -356,7 +356,7 @@ Test(large, a_moved_block_that_shrinks_or_dies_leaves_slots_that_read_as_zeros) 
 static size_t huge_in(uint32_t slot) {
     size_t count = 0;
     for (uint32_t i = slot / 32; i <= (slot + slot_head(slot)->run_slots - 1) / 32; i++)
-        count += atomic_get(&superslab_at(i)->huge, relaxed) != 0;
+        count += atomic_get(&superslab_at(i)->pages, relaxed) == PAGES_HUGE;
     return count;
 }
 

@@ -217,7 +217,7 @@ Test(pool, huge_pages_are_asked_for_while_a_heap_of_some_size_fills_what_it_take
         if (superslab_held() != superslabs) {
             superslabs = superslab_held();
             uint32_t number = slot_number(slot) / SUPERSLAB_SLOTS;
-            check((superslab_at(number)->huge != 0) == (superslabs >= 6), "%u held", superslabs);
+            check((superslab_at(number)->pages == PAGES_HUGE) == (superslabs >= 6), "%u held", superslabs);
         }
         check(slot_take(slot, out + SLOT_BLOCKS_MAX, SLOT_BLOCKS_MAX) == slot->capacity);
         memset(arena_slot_start(slot_number(slot)), 1, SLOT_BYTES);
@@ -227,7 +227,7 @@ Test(pool, huge_pages_are_asked_for_while_a_heap_of_some_size_fills_what_it_take
         if (superslab_held() == superslabs)
             continue;
         uint32_t number = slot_number(slot) / SUPERSLAB_SLOTS;
-        check(superslabs == 24 || superslab_at(number)->huge == 0, "%u held", superslabs);
+        check(superslabs == 24 || superslab_at(number)->pages == PAGES_SMALL, "%u held", superslabs);
         superslabs = superslab_held();
     }
 }
@@ -242,7 +242,7 @@ Test(pool, blocks_of_which_little_is_touched_get_small_pages) {
         check(count == slot->capacity);
         for (unsigned i = 1; i <= count; i++)
             *(char *)out[SLOT_BLOCKS_MAX - i] = 1;
-        check(superslab_at(slot_number(slot) / SUPERSLAB_SLOTS)->huge == 0);
+        check(superslab_at(slot_number(slot) / SUPERSLAB_SLOTS)->pages == PAGES_SMALL);
     }
 }
 
@@ -251,9 +251,9 @@ Test(pool, a_large_block_gets_small_pages_where_huge_ones_were_asked_for) {
     int error;
     uint32_t superslab = superslab_take(1, SUPERSLAB_BYTES, &error);
     check(superslab_make_huge(superslab, 1) == 1 && superslab_make_huge(superslab, 1) == 0);
-    check(superslab != 0 && superslab_at(superslab)->huge != 0);
+    check(superslab != 0 && superslab_at(superslab)->pages == PAGES_HUGE);
     superslab_release(superslab * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS, os_clock_ms());
     check(superslab_take_at(superslab, 1) == 0);
     superslab_make_small(superslab, 1);
-    check(superslab_at(superslab)->huge == 0);
+    check(superslab_at(superslab)->pages == PAGES_SMALL);
 }

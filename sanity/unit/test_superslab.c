@@ -292,6 +292,90 @@ Test(superslab, use_is_told_by_what_is_resident_under_small_pages) {
     check(superslab_make_huge(i, 1) == 0, "what is dirty keeps its pages");
 }
 
+/* Whether this system makes huge pages of small ones. */
+static bool can_collapse(void) {
+    uint32_t i = take_one();
+    write_all(i * 32, 32);
+    bool can = os_collapse(arena_slot_start(i * 32), SUPERSLAB_BYTES) == 0;
+    superslab_release(i * 32, 32, 0);
+    return can;
+}
+
+Test(superslab, one_that_is_full_becomes_one_huge_page_in_its_turn) {
+    start_arena(MIB(64));
+    bool can = can_collapse();
+    uint32_t open = take_one(), sparse = take_one(), full = take_one(), later = take_one();
+    for (uint32_t i = open; i <= later; i++)
+        write_all(i * 32, 32);
+    superslab_release(open * 32 + 7, 1, 1000);
+    check(os_purge(arena_slot_start(sparse * 32 + 3), 3 * SLOT_BYTES) == 0);
+    uint64_t calls = os_call_count(OS_MADVISE);
+    superslab_promote(2000);
+    check(os_call_count(OS_MADVISE) == calls, "3 slots of 32 are absent: nothing is asked");
+    superslab_promote(2019);
+    check(os_call_count(OS_MADVISE) == calls, "it waits longer after that: 20 ms");
+    superslab_promote(2020);
+    superslab_promote(2035);
+    check(superslab_at(full)->pages == (can ? PAGES_ONE : PAGES_REFUSED));
+    check(superslab_at(later)->pages == PAGES_SMALL, "one at a time");
+    superslab_promote(2060);
+    check(superslab_at(later)->pages == (can ? PAGES_ONE : PAGES_REFUSED));
+    check(superslab_at(open)->pages == PAGES_SMALL && superslab_at(sparse)->pages == PAGES_SMALL);
+    calls = os_call_count(OS_MADVISE);
+    for (uint32_t ms = 5000; ms < 50000; ms += 1024)
+        superslab_promote(ms);
+    check(os_call_count(OS_MADVISE) == calls, "what is one huge page, or refused, is left alone");
+    check(os_resident(arena_slot_start(sparse * 32 + 3), 3 * SLOT_BYTES) == 0);
+    for (uint32_t i = full; i <= later; i++)
+        check(*arena_slot_start(i * 32 + 31) == 0x5c, "the contents stay");
+    check_rules();
+}
+
+Test(superslab, what_was_collapsed_is_small_again_once_it_is_gone) {
+    start_arena(MIB(64));
+    if (!can_collapse())
+        return; /* nor is there anything to be undone */
+    uint32_t i = take_one();
+    write_all(i * 32, 32);
+    superslab_promote(2000);
+    check(superslab_at(i)->pages == PAGES_ONE && superslab_use(i * 32, 32) == USE_UNKNOWN);
+    superslab_release(i * 32 + 4, 28, 3000);
+    check(superslab_purge(9000, 1000) >= 28 * SLOT_BYTES);
+    check(os_resident(arena_slot_start(i * 32), SUPERSLAB_BYTES) == 4 * SLOT_BYTES);
+    superslab_release(i * 32, 4, 9000);
+    check(superslab_purge(19000, 1000) == 4 * SLOT_BYTES && dirty_of(i) == 0);
+    uint64_t calls = os_call_count(OS_MADVISE);
+    superslab_make_small(i, 1);
+    check(superslab_at(i)->pages == PAGES_SMALL && os_call_count(OS_MADVISE) == calls);
+    check(superslab_make_huge(i, 1) == 1 && os_call_count(OS_MADVISE) == calls + 1);
+}
+
+Test(superslab, a_kernel_that_refuses_is_not_asked_for_ever) {
+    start_arena(MIB(128));
+    if (!can_collapse())
+        return; /* the call is not even made where huge pages are forbidden */
+    for (unsigned n = 0; n < 30; n++) {
+        uint32_t i = take_one();
+        (void)superslab_make_huge(i, 1);
+        superslab_make_small(i, 1); /* which forbids the kernel to collapse it */
+        write_all(i * 32, 32);
+    }
+    uint64_t calls = os_call_count(OS_MADVISE);
+    for (uint32_t ms = 2000; ms < 200000; ms += 1024)
+        superslab_promote(ms);
+    /* the first of them was made dirty by can_collapse, and keeps its pages */
+    check(os_call_count(OS_MADVISE) == calls + 1 + 16, "%lu", os_call_count(OS_MADVISE) - calls);
+}
+
+Test(superslab, a_forked_child_does_not_copy_its_parents_pages) {
+    start_arena(MIB(64));
+    uint32_t i = take_one();
+    write_all(i * 32, 32);
+    superslab_stop_promoting();
+    superslab_promote(2000);
+    check(superslab_at(i)->pages == PAGES_SMALL);
+}
+
 Test(superslab, the_age_counts_from_the_latest_release) {
     start_arena(MIB(64));
     uint32_t i = take_one();

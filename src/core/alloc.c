@@ -17,6 +17,7 @@
 
 #define KEEP_LARGE_BYTES \
     (SMALL_BYTES_MAX / 2) /* a large block that shrinks stays one down to here */
+#define COPY_SHORT 128u
 
 HKM_COLD void front_broken(const void *block) {
     hkm_broken("F1 a block that is handed out is not live", block);
@@ -97,13 +98,23 @@ static void *alloc_any(size_t bytes) {
     FRONT_POP_OR(m, return alloc_slow(bytes));
 }
 
-void *alloc_zeroed(size_t bytes) {
+static HKM_NOINLINE void *alloc_zeroed_slow(size_t bytes) {
     bool clean = false;
     void *block =
         bytes <= SMALL_BYTES_MAX ? alloc_any(bytes) : alloc_large(bytes, SLOT_BYTES, &clean);
     if (block != NULL && !clean)
         memset(block, 0, bytes);
     return block;
+}
+
+void *alloc_zeroed(size_t bytes) {
+    if (unlikely(bytes > FAST_BYTES_MAX))
+        return alloc_zeroed_slow(bytes);
+    struct magazine *m = front_magazine(sizeclass_fast[(bytes + 15) >> 4]);
+    void **top = atomic_get(&m->top, relaxed);
+    if (unlikely(top <= m->floor))
+        return alloc_zeroed_slow(bytes);
+    return memset(front_pop_at(m, top), 0, bytes);
 }
 
 void *alloc_aligned(size_t alignment, size_t bytes) {
@@ -248,7 +259,7 @@ static void *resize_large(void *block, size_t bytes) {
     return to != NULL ? to : alloc_out_of_memory();
 }
 
-void *alloc_resize(void *block, size_t bytes) {
+static HKM_NOINLINE void *resize_any(void *block, size_t bytes) {
     if (!arena_contains(block))
         return foreign_realloc(block, bytes);
     unsigned class = live_class(block);
@@ -263,6 +274,40 @@ void *alloc_resize(void *block, size_t bytes) {
     if (bytes <= old && bytes >= old / 2)
         return block;
     return resize_by_copy(block, old, bytes);
+}
+
+static HKM_NOINLINE void copy_long(char *to, const char *from, size_t bytes) {
+    memcpy(to, from, bytes);
+}
+
+/* Blocks have room for whole units, which a few of take less time than a call or `rep movs`. */
+static void copy(char *to, const char *from, size_t bytes) {
+    if (bytes > COPY_SHORT)
+        copy_long(to, from, bytes);
+    else
+        for (size_t i = 0; i < bytes; i += BLOCK_ALIGN)
+            memcpy(to + i, from + i, BLOCK_ALIGN);
+}
+
+/* A live block of an own run stays where it is, or is copied to one out of a magazine. */
+void *alloc_resize(void *block, size_t bytes) {
+    struct magazine *from = front_own(block);
+    if (unlikely(from == NULL || live_get(front_live_byte(from, block)) != arena_live_mark(block)))
+        return resize_any(block, bytes);
+    size_t old = sizeclass_bytes((unsigned)(from - heap_mine->magazines));
+    if (bytes <= old && bytes >= old / 2)
+        return block;
+    if (unlikely(bytes > FAST_BYTES_MAX))
+        return resize_any(block, bytes);
+    struct magazine *m = front_magazine(sizeclass_fast[(bytes + 15) >> 4]);
+    void **top = atomic_get(&m->top, relaxed);
+    if (unlikely(top <= m->floor))
+        return resize_any(block, bytes);
+    void *to = front_pop_at(m, top);
+    copy(to, block, old < bytes ? old : bytes);
+    if (unlikely(!front_push_to(from, block)))
+        alloc_free_slow("realloc", block);
+    return to;
 }
 
 bool alloc_expand(void *block, size_t bytes) {

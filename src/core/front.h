@@ -48,18 +48,23 @@ HKM_INLINE void *front_pop_at(struct magazine *m, void **top) {
     return block;
 }
 
-/* Takes a live block of an own run back; false when the slow path must be taken (which also finds
- * out what else the pointer can be). An own run's entry in the class map, less what says that it is
- * own, is the offset of its magazine; any other's is beyond all magazines. */
-HKM_INLINE bool front_push(void *block) {
+/* The magazine of an own run's block; NULL for any other pointer. An own run's entry in the class
+ * map, less what says that it is own, is the offset of its magazine; any other's is beyond all
+ * magazines. */
+HKM_INLINE struct magazine *front_own(const void *block) {
     struct heap *heap = heap_mine;
     uintptr_t back = heap->arena_last - (uintptr_t)block;
     if (unlikely(back >= heap->arena_bytes))
-        return false;
+        return NULL;
     uint32_t offset = atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed) ^ heap->own;
     if (unlikely(offset >= 1u << CLASS_ENTRY_OWNER_SHIFT))
-        return false;
-    struct magazine *m = (struct magazine *)(void *)((char *)heap + offset);
+        return NULL;
+    return (struct magazine *)(void *)((char *)heap + offset);
+}
+
+/* Takes a live block of an own run back; false when the slow path must be taken (which also finds
+ * out what else the pointer can be). */
+HKM_INLINE bool front_push_to(struct magazine *m, void *block) {
     void **top = atomic_get(&m->top, relaxed);
     if (unlikely(top >= m->limit))
         return false;
@@ -71,6 +76,11 @@ HKM_INLINE bool front_push(void *block) {
     atomic_put(&m->hot, block, relaxed);
     atomic_put(&m->top, top + 1, release);
     return true;
+}
+
+HKM_INLINE bool front_push(void *block) {
+    struct magazine *m = front_own(block);
+    return likely(m != NULL) && front_push_to(m, block);
 }
 
 /* Takes a live block of another heap's run, to be sent home with others; false likewise. Called

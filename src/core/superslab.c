@@ -15,6 +15,12 @@ static bitset_word committed[ARENA_SUPERSLABS_MAX / 64];
 
 #define MAPS_PURGE_MIN 8u /* SuperSlabs side by side for which purging their maps pays its calls */
 
+#define PROMOTE_MS 16u       /* two such pieces of work are so far apart: at most 3 % of a CPU */
+#define PROMOTE_MS_MAX 1024u /* or this, where nothing was found for long */
+#define PROMOTE_LOOK 256u    /* records that are looked at each time */
+#define PROMOTE_RESIDENT (SUPERSLAB_BYTES / 16 * 15)
+#define PROMOTE_FAILS 16u /* in a row, after which the kernel is not asked again */
+
 #define KNOWN_STEP 1024u
 #define SEARCH_MORE 16u /* open SuperSlabs that superslab_claim_open looks at beyond the first */
 
@@ -344,18 +350,23 @@ bool superslab_soil(uint32_t first_slot, size_t count) {
     return clean;
 }
 
+/* Whether the mapping is to be told about pages of this kind, which are noted. */
+static bool must_advise(struct superslab *ss, uint32_t pages) {
+    if (atomic_get(&ss->dirty, relaxed) != 0)
+        return false; /* it keeps what is resident */
+    bool was_huge = atomic_get(&ss->pages, relaxed) == PAGES_HUGE;
+    atomic_put(&ss->pages, pages, relaxed);
+    atomic_put(&ss->along, pages == PAGES_HUGE ? UINT32_MAX : 0, relaxed);
+    return was_huge != (pages == PAGES_HUGE);
+}
+
 /* Changes what each of these SuperSlabs is, with one call for all that lie side by side. */
-static size_t make(uint32_t first, size_t count, uint32_t huge, int (*advise)(void *, size_t)) {
+static size_t make(uint32_t first, size_t count, uint32_t pages, int (*advise)(void *, size_t)) {
     size_t made = 0;
     uint32_t from = first;
     for (uint32_t i = first; i <= first + count; i++) {
-        struct superslab *ss = superslab_at(i);
-        if (i < first + count && atomic_get(&ss->huge, relaxed) != huge &&
-            atomic_get(&ss->dirty, relaxed) == 0) {
-            atomic_put(&ss->huge, huge, relaxed);
-            atomic_put(&ss->along, huge == 0 ? 0 : UINT32_MAX, relaxed);
+        if (i < first + count && must_advise(superslab_at(i), pages))
             continue;
-        }
         if (i > from)
             (void)advise(arena_slot_start(from * SUPERSLAB_SLOTS), (size_t)(i - from)
                                                                        << SUPERSLAB_SHIFT);
@@ -365,16 +376,77 @@ static size_t make(uint32_t first, size_t count, uint32_t huge, int (*advise)(vo
     return made;
 }
 
-size_t superslab_make_huge(uint32_t first, size_t count) { return make(first, count, 1, os_huge); }
-void superslab_make_small(uint32_t first, size_t count) { (void)make(first, count, 0, os_small); }
+size_t superslab_make_huge(uint32_t first, size_t count) {
+    return make(first, count, PAGES_HUGE, os_huge);
+}
+void superslab_make_small(uint32_t first, size_t count) {
+    (void)make(first, count, PAGES_SMALL, os_small);
+}
 
 enum superslab_use superslab_use(uint32_t first_slot, size_t count) {
-    if (atomic_get(&superslab_at(first_slot / SUPERSLAB_SLOTS)->huge, relaxed) != 0)
+    uint32_t pages = atomic_get(&superslab_at(first_slot / SUPERSLAB_SLOTS)->pages, relaxed);
+    if (pages == PAGES_HUGE || pages == PAGES_ONE)
         return USE_UNKNOWN;
     size_t bytes = count * SLOT_BYTES;
     size_t resident = os_resident(arena_slot_start(first_slot), bytes);
     return resident == 0 ? USE_UNKNOWN : resident >= bytes / 4 * 3 ? USE_FILLED : USE_SPARSE;
 }
+
+/* ---- promotion ---- */
+
+static ATOMIC(uint32_t) promoted_ms;
+static ATOMIC(uint32_t) promote_wait = PROMOTE_MS;
+static ATOMIC(uint32_t) promote_next = 1; /* where the search goes on */
+static ATOMIC(uint32_t) promote_failed;   /* so often in a row */
+
+/* Whether every slot is somebody's. */
+static bool is_full(uint32_t superslab) {
+    const struct superslab *ss = superslab_at(superslab);
+    return superslab_in_use(superslab) && atomic_get(&ss->pages, relaxed) == PAGES_SMALL &&
+           atomic_get(&ss->unused, relaxed) == 0 && atomic_get(&ss->dirty, relaxed) == UINT32_MAX;
+}
+
+/* Not where more than a few pages would become resident by it. What others give back meanwhile may
+ * come back as pages of zeros; `along` says so. */
+static bool promote(uint32_t superslab) {
+    struct superslab *ss = superslab_at(superslab);
+    char *start = arena_slot_start(superslab * SUPERSLAB_SLOTS);
+    if (os_resident(start, SUPERSLAB_BYTES) < PROMOTE_RESIDENT)
+        return false;
+    bool done = os_collapse(start, SUPERSLAB_BYTES) == 0;
+    atomic_put(&promote_failed, done ? 0 : atomic_get(&promote_failed, relaxed) + 1, relaxed);
+    uint32_t pages = PAGES_SMALL; /* unless another took it meanwhile, and asked for huge ones */
+    (void)atomic_cas(&ss->pages, &pages, done ? PAGES_ONE : PAGES_REFUSED, relaxed, relaxed);
+    if (done)
+        (void)atomic_or(&ss->along, UINT32_MAX, relaxed);
+    return done;
+}
+
+void superslab_promote(uint32_t now_ms) {
+    uint32_t last = atomic_get(&promoted_ms, relaxed);
+    uint32_t wait = atomic_get(&promote_wait, relaxed);
+    if (os_elapsed_ms(now_ms, last) < wait ||
+        atomic_get(&promote_failed, relaxed) >= PROMOTE_FAILS ||
+        !atomic_cas(&promoted_ms, &last, now_ms, relaxed, relaxed))
+        return;
+    uint32_t end = superslab_top();
+    uint32_t i = atomic_get(&promote_next, relaxed);
+    uint32_t look = end < PROMOTE_LOOK ? end : PROMOTE_LOOK;
+    bool found = false;
+    for (; look > 0 && !found; look--, i++) {
+        if (i >= end)
+            i = 1;
+        found = i < end && is_full(i);
+    }
+    if (found && promote(i - 1))
+        wait = PROMOTE_MS;
+    else if (wait < PROMOTE_MS_MAX)
+        wait += wait / 4;
+    atomic_put(&promote_wait, wait, relaxed);
+    atomic_put(&promote_next, i, relaxed);
+}
+
+void superslab_stop_promoting(void) { atomic_put(&promote_failed, PROMOTE_FAILS, relaxed); }
 
 void superslab_wash(uint32_t first_slot, size_t count, bool renewed) {
     size_t end = first_slot + count;
@@ -383,7 +455,7 @@ void superslab_wash(uint32_t first_slot, size_t count, bool renewed) {
         uint32_t mask = mask_of(s, end);
         atomic_and(&ss->dirty, ~mask, relaxed);
         if (renewed && mask == UINT32_MAX) {
-            atomic_put(&ss->huge, 0, relaxed);
+            atomic_put(&ss->pages, PAGES_SMALL, relaxed);
             atomic_put(&ss->along, 0, relaxed);
         }
     }

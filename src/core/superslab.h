@@ -37,11 +37,15 @@ struct slot_head {
     size_t large_bytes; /* LARGE: usable size */
 };
 
+/* SMALL as the mapping is by itself; HUGE was asked for; ONE: small ones were collapsed, and when
+ * they are gone it is SMALL again; REFUSED: SMALL, and the system would not collapse them. */
+enum superslab_pages { PAGES_SMALL, PAGES_HUGE, PAGES_ONE, PAGES_REFUSED };
+
 struct superslab {
     ATOMIC(uint32_t) unused;
     ATOMIC(uint32_t) dirty;
     ATOMIC(uint32_t) idle_ms; /* when a slot last became UNUSED */
-    ATOMIC(uint32_t) huge;    /* huge pages were asked for; written by the taker only */
+    ATOMIC(uint32_t) pages;   /* enum superslab_pages; written by the taker, and by promotion */
     ATOMIC(uint32_t) along;   /* slots that may be resident though nobody touched them: a huge page
                                  came along with a neighbour's */
     uint32_t spare[3];
@@ -95,6 +99,13 @@ void superslab_make_small(uint32_t first, size_t count);
  * by how much of them is resident. Enters the OS. */
 enum superslab_use { USE_UNKNOWN, USE_SPARSE, USE_FILLED };
 enum superslab_use superslab_use(uint32_t first_slot, size_t count);
+
+/* Makes one huge page of a SuperSlab that got small ones and has become full: it takes no more
+ * memory, and the TLB reaches further. A piece at a time, so that no call takes longer than a
+ * millisecond for it: one SuperSlab every PROMOTE_MS. Enters the OS. */
+void superslab_promote(uint32_t now_ms);
+/* No more: in a forked child the pages are its parent's, and would become copies. */
+void superslab_stop_promoting(void);
 
 /* Gives slots [first, first + count) back as UNUSED, at any length; whole SuperSlabs among them
  * become available. */
