@@ -348,7 +348,7 @@ Test(slot, only_the_start_of_a_block_is_put) {
         check(sc->bytes % BLOCK_ALIGN == 0 && sc->inverse == ((UINT64_C(1) << 42) + sc->bytes - 1) / sc->bytes);
         size_t run = sc->run_slots * SLOT_BYTES;
         for (uint64_t offset = 0; offset < run; offset += class % 8 == 0 ? 1 : 8) {
-            uint64_t index = slot_exact_index(sc, offset);
+            uint64_t index = slot_exact_index(sc->inverse, offset);
             if (offset % sc->bytes == 0)
                 check(index == offset / sc->bytes, "class %u, offset %llu", class, (unsigned long long)offset);
             else

@@ -230,9 +230,11 @@ static HKM_NOINLINE unsigned put_alone(struct heap *heap, unsigned class, void *
         unsigned capacity = slot->capacity;
         unsigned free = slot_put_one(slot, &finder, capacity, *at);
         hkm_require(free != 0, "S5 a cached block is of its run, and not in the bitmap", *at);
-        if (unlikely(free == 1))
+        if (likely(free - 2 < capacity - 2)) /* not the first, nor the last */
+            continue;
+        if (free == 1)
             link_last(&heap->bins[class], slot);
-        if (unlikely(free >= capacity))
+        if (free >= capacity)
             run_emptied(heap, slot);
     }
     return (unsigned)(at - blocks);

@@ -83,13 +83,12 @@ struct slot_finder {
     uintptr_t arena_base;
     char *last;    /* record of slot 0, behind all others */
     uint64_t mask; /* of a run's offset from it */
-    uint64_t inverse, bytes;
+    uint64_t inverse;
 };
 HKM_INLINE struct slot_finder slot_finder(unsigned class) {
     const struct sizeclass *sc = &sizeclass_table[class];
     return (struct slot_finder){arena.base, (char *)slot_at(0),
-                                sizeof(struct slot) * ~(uint64_t)(sc->run_slots - 1), sc->inverse,
-                                sc->bytes};
+                                sizeof(struct slot) * ~(uint64_t)(sc->run_slots - 1), sc->inverse};
 }
 /* slot_of_block; `last` minus the number times a record's length. */
 HKM_INLINE struct slot *slot_find(const struct slot_finder *finder, const void *block) {
@@ -136,8 +135,8 @@ HKM_INLINE unsigned slot_stretch(void *const *blocks, unsigned most, ptrdiff_t s
  * place of its run. The inverse is 2^42 / bytes, rounded up: the bits below 42 of the product are
  * less than a run's length, 2^21, where a block starts, and at least the inverse, 2^24 or more,
  * elsewhere. Rotated to the top, what is between makes the number too large. */
-HKM_INLINE uint64_t slot_exact_index(const struct sizeclass *sc, uint64_t offset) {
-    uint64_t product = offset * sc->inverse >> 24;
+HKM_INLINE uint64_t slot_exact_index(uint64_t inverse, uint64_t offset) {
+    uint64_t product = offset * inverse >> 24;
     return product >> 18 | product << 46;
 }
 _Static_assert(SMALL_BYTES_MAX == (size_t)1 << 18, "an inverse is at least 2^24");
@@ -150,7 +149,7 @@ HKM_INLINE unsigned slot_put(struct slot *slot, unsigned class, void *const *blo
                              unsigned count) {
     const struct sizeclass *sc = &sizeclass_table[class];
     uint64_t offset = (uint64_t)((const char *)blocks[0] - slot->start);
-    uint64_t index = slot_exact_index(sc, offset);
+    uint64_t index = slot_exact_index(sc->inverse, offset);
     if (unlikely(offset >= SUPERSLAB_BYTES || index >= slot->capacity))
         return 0;
     unsigned shift = (unsigned)index & 63;
@@ -173,8 +172,7 @@ HKM_INLINE unsigned slot_put(struct slot *slot, unsigned class, void *const *blo
     if (unlikely((word & mask) != 0))
         return 0;
     slot->bits[w] = word | mask;
-    if (w < slot->first)
-        slot->first = (uint16_t)w;
+    slot->first = 0; /* cheaper than to compare; slot_take goes through few words again */
     counter_add(&slot->free_count, (uint16_t)length);
     return length;
 }
@@ -183,16 +181,15 @@ HKM_INLINE unsigned slot_put(struct slot *slot, unsigned class, void *const *blo
 HKM_INLINE unsigned slot_put_one(struct slot *slot, const struct slot_finder *finder,
                                  unsigned capacity, const void *block) {
     uint64_t offset = (uint64_t)((const char *)block - slot->start);
-    uint64_t index = offset * finder->inverse >> 42;
-    if (unlikely(index * finder->bytes != offset || index >= capacity))
+    uint64_t index = slot_exact_index(finder->inverse, offset);
+    if (unlikely(index >= capacity))
         return 0;
     uint64_t *word = &slot->bits[index >> 6];
     uint64_t bit = UINT64_C(1) << (index & 63);
     if (unlikely((*word & bit) != 0))
         return 0;
     *word |= bit;
-    if (index >> 6 < slot->first)
-        slot->first = (uint16_t)(index >> 6);
+    slot->first = 0;
     unsigned free = slot_free(slot) + 1;
     atomic_put(&slot->free_count, (uint16_t)free, relaxed);
     return free;
