@@ -10,7 +10,8 @@
  *             to wait spins a little, then yields.  The two sides of a pair are pinned to
  *             different CPUs: left alone, they are sometimes put on one, where a message costs a
  *             tenth.
- * Checksum    the sum of the messages' first words as the consumers read them.
+ * Checksum    the sum of the messages' first words as the consumers read them. live_kib is what the
+ *             fullest queues held, of messages of middle size: how full they get is chance.
  */
 #include "common.h"
 
@@ -24,6 +25,7 @@ struct pair {
     /* consumer's own */
     _Alignas(BENCH_LINE_BYTES) uint64_t taken; /* the same the other way round */
     uint64_t put_seen;
+    uint64_t deepest; /* most messages that it saw waiting */
     uint64_t checksum;
     /* immutable */
     _Alignas(BENCH_LINE_BYTES) void **ring;
@@ -75,11 +77,13 @@ static void *consume(void *argument)
 {
     struct pair *pair = argument;
     uint64_t checksum = 0;
+    uint64_t deepest = 0;
     pthread_barrier_wait(pair->barrier);
     for (uint64_t i = 0; i < pair->messages; i++) {
         if (pair->put_seen <= i) {
             __atomic_store_n(&pair->taken, i, __ATOMIC_RELEASE);
             pair->put_seen = await(&pair->put, i);
+            if (pair->put_seen - i > deepest) deepest = pair->put_seen - i;
         }
         void *block = pair->ring[i & (pair->ring_count - 1)];
         if ((i + 1) % BATCH == 0) __atomic_store_n(&pair->taken, i + 1, __ATOMIC_RELEASE);
@@ -87,6 +91,7 @@ static void *consume(void *argument)
         free(block);
     }
     pair->time_taken.end = bench_now();
+    pair->deepest = deepest;
     pair->checksum = checksum;
     return NULL;
 }
@@ -121,13 +126,17 @@ int main(int argc, char **argv)
     }
     struct bench_span whole = { 0.0, 0.0 };
     uint64_t checksum = 0;
+    uint64_t deepest = 0;
     for (size_t p = 0; p < pair_count; p++) {
         pthread_join(pairs[p].producer, NULL);
         pthread_join(pairs[p].consumer, NULL);
         checksum += pairs[p].checksum;
+        deepest += pairs[p].deepest;
         bench_span_join(&whole, pairs[p].time_taken);
     }
     double seconds = whole.end - whole.begin;
-    bench_report("prodcons", pair_count * messages, seconds, checksum, "");
+    char extra[48]; /* the last message that was read is live, too */
+    snprintf(extra, sizeof extra, " live_kib=%zu", (size_t)(deepest + pair_count) * (min + max) / 2048);
+    bench_report("prodcons", pair_count * messages, seconds, checksum, extra);
     return 0;
 }

@@ -3,8 +3,8 @@
 
 For each line of that file the program runs under the release library: counted are its system calls for
 memory and its futex calls (strace), its page faults, and its peak RSS over the peak of the bytes that were
-live, as hakmem-run --trace finds them.  The least of RUNS runs counts: what another program of the machine
-adds is not the library's.  --measure prints what is, in the form of the file, with the slack that it needs.
+live, as hakmem-run --trace finds them, or what remains of it (KiB) after a multiple of the live bytes that the
+run itself reports.  The least of RUNS runs counts: what another program of the machine adds is not the library's.  --measure prints what is, in the form of the file, with the slack that it needs.
 """
 import argparse
 import math
@@ -61,7 +61,7 @@ def live_kib(argv):
         return benchlib.parse_line(info.stdout)["live_peak_kib"]
 
 
-def figures(command, absolute):
+def figures(command, multiple):
     argv = argv_of(command)
     found = {"calls": math.inf, "futex": math.inf, "faults": math.inf, "rss": math.inf}
     for _ in range(RUNS):
@@ -72,22 +72,23 @@ def figures(command, absolute):
         found["calls"] = min(found["calls"], calls)
         found["futex"] = min(found["futex"], futex)
         found["faults"] = min(found["faults"], int(result["faults"]))
-        found["rss"] = min(found["rss"], result["rss"])
-    if not absolute:
+        found["rss"] = min(found["rss"], result["rss"] - (multiple or 0) * result.get("live_kib", 0))
+    if multiple is None:
         live = result["live_mib"] * 1024 if argv[0] == "replay" else live_kib(argv)
         found["rss"] = found["rss"] / live
     return found
 
 
 def ceilings():
-    """[({column: ceiling or None}, whether rss is in KiB, command)]"""
+    """[({column: ceiling or None}, None or by what the live bytes count that are taken off, command)]"""
     lines = []
     with open(FILE, encoding="utf-8") as source:
         for line in source:
             if line.strip() and not line.startswith("#"):
                 words = line.split(None, len(COLUMNS))
-                limits = {name: None if word == "-" else float(word.rstrip("K")) for name, word in zip(COLUMNS, words)}
-                lines.append((limits, words[3].endswith("K"), words[-1].strip()))
+                rss, _, multiple = words[3].partition("K+")
+                limits = {name: None if word == "-" else float(word) for name, word in zip(COLUMNS, words[:3] + [rss])}
+                lines.append((limits, float(multiple) if multiple else None, words[-1].strip()))
     return lines
 
 
@@ -98,12 +99,13 @@ def main():
     lines = ceilings()
     benchlib.need_programs([argv_of(command)[0] for _, _, command in lines] + ["replay"])
     failed = False
-    for limits, absolute, command in lines:
-        found = figures(command, absolute)
+    for limits, multiple, command in lines:
+        found = figures(command, multiple)
         if options.measure:
             more = SLACK_THREADS if limits["futex"] is None else 1.0
             cells = ["-" if limits[name] is None
-                     else "%dK" % limits[name] if name == "rss" and absolute
+                     else "%dK+%g" % (math.ceil(found[name] * SLACK[name] * more), multiple)
+                     if name == "rss" and multiple is not None
                      else "%.2f" % (found[name] * SLACK[name] * more) if name == "rss"
                      else "%d" % math.ceil(found[name] * SLACK[name] * more) for name in COLUMNS]
             print("%7s %5s %7s %6s   %s" % (*cells, command))

@@ -271,7 +271,7 @@ static void add_superslab(uint32_t i) {
     ADD("superslab", ss, unused, NULL);
     ADD("superslab", ss, dirty, NULL);
     ADD("superslab", ss, idle_ms, "only when a purge is due");
-    ADD("superslab", ss, huge, "whether huge pages were asked for already");
+    ADD("superslab", ss, pages, "what pages it has: only whether the system is told");
     ADD("superslab", ss, spare, "not used");
 }
 
