@@ -340,6 +340,23 @@ Test(slot, random_takes_and_puts_keep_a_model_of_the_run) {
     }
 }
 
+Test(slot, what_lies_beyond_the_last_block_or_below_the_first_is_not_put_alone) {
+    start_arena();
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+        struct slot *slot = carve(class, 0);
+        struct slot_finder finder = slot_finder(class);
+        size_t bytes = sizeclass_bytes(class);
+        char *beyond = slot->start + slot->capacity * bytes;
+        check(take(slot, blocks, SLOT_BLOCKS_MAX) == slot->capacity);
+        check(slot_put_one(slot, &finder, slot->capacity, beyond) == 0, "class %u", class);
+        check(slot_put_one(slot, &finder, slot->capacity, slot->start - bytes) == 0);
+        check(slot_put_one(slot, &finder, slot->capacity, beyond - bytes) == 1);
+        check(put(slot, blocks, slot->capacity - 1) == slot->capacity - 1u);
+        check_run(slot);
+        retire(slot);
+    }
+}
+
 /* Whatever stands in a magazine or packet that is not a block's start does not go home. */
 Test(slot, only_the_start_of_a_block_is_put) {
     start_arena();

@@ -310,6 +310,9 @@ Test(superslab, one_that_is_full_becomes_one_huge_page_in_its_turn) {
     superslab_release(open * 32 + 7, 1, 1000);
     check(os_purge(arena_slot_start(sparse * 32 + 3), 3 * SLOT_BYTES) == 0);
     uint64_t calls = os_call_count(OS_MADVISE);
+    superslab_promote(1984);
+    superslab_promote(1999);
+    check(superslab_at(full)->pages == PAGES_SMALL, "16 ms after the start at the earliest");
     superslab_promote(2000);
     check(os_call_count(OS_MADVISE) == calls, "3 slots of 32 are absent: nothing is asked");
     superslab_promote(2019);
@@ -337,6 +340,7 @@ Test(superslab, what_was_collapsed_is_small_again_once_it_is_gone) {
         return; /* nor is there anything to be undone */
     uint32_t i = take_one();
     write_all(i * 32, 32);
+    superslab_promote(1000);
     superslab_promote(2000);
     check(superslab_at(i)->pages == PAGES_ONE && superslab_use(i * 32, 32) == USE_UNKNOWN);
     superslab_release(i * 32 + 4, 28, 3000);
@@ -371,6 +375,7 @@ Test(superslab, a_forked_child_does_not_copy_its_parents_pages) {
     start_arena(MIB(64));
     uint32_t i = take_one();
     write_all(i * 32, 32);
+    superslab_promote(1000);
     superslab_stop_promoting();
     superslab_promote(2000);
     check(superslab_at(i)->pages == PAGES_SMALL);

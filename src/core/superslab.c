@@ -425,9 +425,10 @@ static bool promote(uint32_t superslab) {
 void superslab_promote(uint32_t now_ms) {
     uint32_t last = atomic_get(&promoted_ms, relaxed);
     uint32_t wait = atomic_get(&promote_wait, relaxed);
-    if (os_elapsed_ms(now_ms, last) < wait ||
+    bool starts = last == 0; /* so a short program sees nothing of it */
+    if ((!starts && os_elapsed_ms(now_ms, last) < wait) ||
         atomic_get(&promote_failed, relaxed) >= PROMOTE_FAILS ||
-        !atomic_cas(&promoted_ms, &last, now_ms, relaxed, relaxed))
+        !atomic_cas(&promoted_ms, &last, now_ms, relaxed, relaxed) || starts)
         return;
     uint32_t end = superslab_top();
     uint32_t i = atomic_get(&promote_next, relaxed);
