@@ -4,7 +4,8 @@
 For each line of that file the program runs under the release library: counted are its system calls for
 memory and its futex calls (strace), its page faults, and its peak RSS over the peak of the bytes that were
 live, as hakmem-run --trace finds them, or what remains of it (KiB) after a multiple of the live bytes that the
-run itself reports.  The least of RUNS runs counts: what another program of the machine adds is not the library's.  --measure prints what is, in the form of the file, with the slack that it needs.
+run itself reports.  The least of RUNS runs counts: what another program of the machine adds is not the
+library's.  --measure prints what is, in the form of the file, with the slack that it needs.
 """
 import argparse
 import math

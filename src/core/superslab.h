@@ -101,8 +101,8 @@ enum superslab_use { USE_UNKNOWN, USE_SPARSE, USE_FILLED };
 enum superslab_use superslab_use(uint32_t first_slot, size_t count);
 
 /* Makes one huge page of a SuperSlab that got small ones and has become full: it takes no more
- * memory, and the TLB reaches further. A piece at a time, so that no call takes longer than a
- * millisecond for it: one SuperSlab every PROMOTE_MS. Enters the OS. */
+ * memory, and the TLB reaches further. One SuperSlab every PROMOTE_MS at most: the kernel takes
+ * half a millisecond for each. Enters the OS. */
 void superslab_promote(uint32_t now_ms);
 /* No more: in a forked child the pages are its parent's, and would become copies. */
 void superslab_stop_promoting(void);
