@@ -346,8 +346,13 @@ Test(superslab, what_was_collapsed_is_small_again_once_it_is_gone) {
     superslab_release(i * 32 + 4, 28, 3000);
     check(superslab_purge(9000, 1000) >= 28 * SLOT_BYTES);
     check(os_resident(arena_slot_start(i * 32), SUPERSLAB_BYTES) == 4 * SLOT_BYTES);
-    superslab_release(i * 32, 4, 9000);
-    check(superslab_purge(19000, 1000) == 4 * SLOT_BYTES && dirty_of(i) == 0);
+    check(superslab_at(i)->pages == PAGES_SMALL && superslab_claim_mask(i, ~0xfu));
+    write_all(i * 32 + 4, 28);
+    superslab_promote(11000);
+    check(superslab_at(i)->pages == PAGES_ONE, "full again, one again");
+    superslab_release(i * 32, 32, 12000);
+    check(superslab_purge(19000, 1000) >= 32 * SLOT_BYTES && dirty_of(i) == 0);
+    check(superslab_at(i)->pages == PAGES_SMALL);
     uint64_t calls = os_call_count(OS_MADVISE);
     superslab_make_small(i, 1);
     check(superslab_at(i)->pages == PAGES_SMALL && os_call_count(OS_MADVISE) == calls);

@@ -505,6 +505,12 @@ static bool is_idle(const struct superslab *ss, uint32_t now_ms, uint32_t age_ms
     return os_elapsed_ms(now_ms, since) >= age_ms;
 }
 
+/* What comes back after a purge are small pages, which may be collapsed again. */
+static void no_longer_one(struct superslab *ss) {
+    uint32_t pages = PAGES_ONE;
+    (void)atomic_cas(&ss->pages, &pages, PAGES_SMALL, relaxed, relaxed);
+}
+
 /* Purges slots that the caller has claimed; their dirty bits go when the OS took the pages. */
 static size_t purge_slots(uint32_t superslab, uint32_t mask) {
     struct superslab *ss = superslab_at(superslab);
@@ -518,6 +524,7 @@ static size_t purge_slots(uint32_t superslab, uint32_t mask) {
             atomic_and(&ss->dirty, ~run, relaxed);
             if (run != UINT32_MAX)
                 atomic_and(&ss->along, ~run, relaxed);
+            no_longer_one(ss);
             bytes += count * SLOT_BYTES;
             if (HKM_CHECK_LEVEL >= 1)
                 watch_purge(superslab * SUPERSLAB_SLOTS + at, count);
@@ -570,6 +577,7 @@ static size_t purge_warm(uint32_t from, uint32_t now_ms, uint32_t age_ms, uint32
         uint32_t dirty = atomic_get(&ss->dirty, relaxed);
         if (whole) {
             atomic_put(&ss->dirty, 0, relaxed);
+            no_longer_one(ss);
             bytes += bits_count(dirty) * SLOT_BYTES;
         } else {
             bytes += purge_slots(k, resident_mask(ss));

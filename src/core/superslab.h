@@ -37,8 +37,8 @@ struct slot_head {
     size_t large_bytes; /* LARGE: usable size */
 };
 
-/* SMALL as the mapping is by itself; HUGE was asked for; ONE: small ones were collapsed, and when
- * they are gone it is SMALL again; REFUSED: SMALL, and the system would not collapse them. */
+/* SMALL as the mapping is by itself; HUGE was asked for; ONE: small ones were collapsed, and when a
+ * part is purged it is SMALL again; REFUSED: SMALL, and the system would not collapse them. */
 enum superslab_pages { PAGES_SMALL, PAGES_HUGE, PAGES_ONE, PAGES_REFUSED };
 
 struct superslab {
