@@ -310,9 +310,9 @@ Test(superslab, one_that_is_full_becomes_one_huge_page_in_its_turn) {
     superslab_release(open * 32 + 7, 1, 1000);
     check(os_purge(arena_slot_start(sparse * 32 + 3), 3 * SLOT_BYTES) == 0);
     uint64_t calls = os_call_count(OS_MADVISE);
-    superslab_promote(1984);
+    superslab_promote(1900);
     superslab_promote(1999);
-    check(superslab_at(full)->pages == PAGES_SMALL, "16 ms after the start at the earliest");
+    check(superslab_at(full)->pages == PAGES_SMALL, "100 ms after the start at the earliest");
     superslab_promote(2000);
     check(os_call_count(OS_MADVISE) == calls, "3 slots of 32 are absent: nothing is asked");
     superslab_promote(2019);

@@ -15,9 +15,10 @@ static bitset_word committed[ARENA_SUPERSLABS_MAX / 64];
 
 #define MAPS_PURGE_MIN 8u /* SuperSlabs side by side for which purging their maps pays its calls */
 
-#define PROMOTE_MS 16u       /* two such pieces of work are so far apart: at most 3 % of a CPU */
-#define PROMOTE_MS_MAX 1024u /* or this, where nothing was found for long */
-#define PROMOTE_LOOK 256u    /* records that are looked at each time */
+#define PROMOTE_MS 16u        /* two such pieces of work are so far apart: at most 3 % of a CPU */
+#define PROMOTE_AFTER_MS 100u /* from the first tick on */
+#define PROMOTE_MS_MAX 1024u  /* or this, where nothing was found for long */
+#define PROMOTE_LOOK 256u     /* records that are looked at each time */
 #define PROMOTE_RESIDENT (SUPERSLAB_BYTES / 16 * 15)
 #define PROMOTE_FAILS 16u /* in a row, after which the kernel is not asked again */
 
@@ -425,10 +426,11 @@ static bool promote(uint32_t superslab) {
 void superslab_promote(uint32_t now_ms) {
     uint32_t last = atomic_get(&promoted_ms, relaxed);
     uint32_t wait = atomic_get(&promote_wait, relaxed);
-    bool starts = last == 0; /* so a short program sees nothing of it */
+    bool starts = last == 0; /* a short program sees nothing of it */
+    uint32_t from = starts ? now_ms + (PROMOTE_AFTER_MS - PROMOTE_MS) : now_ms;
     if ((!starts && os_elapsed_ms(now_ms, last) < wait) ||
         atomic_get(&promote_failed, relaxed) >= PROMOTE_FAILS ||
-        !atomic_cas(&promoted_ms, &last, now_ms, relaxed, relaxed) || starts)
+        !atomic_cas(&promoted_ms, &last, from, relaxed, relaxed) || starts)
         return;
     uint32_t end = superslab_top();
     uint32_t i = atomic_get(&promote_next, relaxed);
