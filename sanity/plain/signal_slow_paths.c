@@ -1,5 +1,6 @@
 /* signal_slow_paths.c -- a signal handler that allocates and frees while its thread is inside a
- * fill, a flush or a drain: the handler is served from another heap, contents stay whole.
+ * fill, a flush or a drain: the handler is served from another heap, contents stay whole. The
+ * allocator's own start keeps handlers away until it is ready.
  *
  * malloc is not async-signal-safe, and HAKMEM promises less for a handler that interrupts a fast
  * path between two of its instructions: when the handler then takes a slow path of the same class,
@@ -170,9 +171,43 @@ static void handlers_inside_slow_paths_amid_threads_allocate_and_free(void) {
 /* The checker must not take a slot that a trim has claimed for one that belongs to nobody. */
 static void handlers_inside_trims_allocate_and_free(void) { in_child(run_trims, 60); }
 
+static void allocate_one(int signal_number) {
+    void *block = malloc(100);
+    (void)signal_number;
+    if (block == NULL)
+        wrong++;
+    free(block);
+    served++;
+}
+
+/* The process's first malloc, in a child: the parent has not allocated anything. */
+static void allocate_first(useconds_t signal_us) {
+    struct itimerval once = {{0, 0}, {0, signal_us}};
+    struct mallinfo2 before = mallinfo2();
+    REQUIRE(before.arena == 0, "nothing is allocated yet, found %zu bytes", before.arena);
+    signal(SIGALRM, allocate_one);
+    setitimer(ITIMER_REAL, &once, NULL);
+    free(malloc(16));
+    while (served == 0)
+        sleep_ms(1);
+    EXPECT(wrong == 0, "a handler after %u us got no block", (unsigned)signal_us);
+    _exit(check_failures > 0 ? 1 : 0);
+}
+
+static void a_handler_amid_the_first_malloc_gets_a_block(void) {
+    for (useconds_t us = 1; us < 400 && check_failures == 0; us++) {
+        pid_t child = fork();
+        REQUIRE(child >= 0, "fork: %s", strerror(errno));
+        if (child == 0)
+            allocate_first(us);
+        EXPECT_CHILD(child, 0, 20, "a child whose first malloc was interrupted");
+    }
+}
+
 static const struct check checks[] = {
 #define CHECK(name, hakmem_only)                                                                   \
     { #name, name, hakmem_only }
+    CHECK(a_handler_amid_the_first_malloc_gets_a_block, 1),
     CHECK(handlers_inside_slow_paths_allocate_and_free, 1),
     CHECK(handlers_inside_slow_paths_amid_threads_allocate_and_free, 1),
     CHECK(handlers_inside_trims_allocate_and_free, 1),

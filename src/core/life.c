@@ -129,10 +129,10 @@ static bool start(void) {
 
 /* The phase and, while STARTING, the process that is at it, in one word: a child forked meanwhile
  * by another thread starts anew instead of waiting for a thread that it does not have. */
-bool life_ready(void) {
+static bool start_or_wait(void) {
     for (unsigned attempt = 0;; attempt++) {
         uint32_t now = atomic_get(&phase, acquire);
-        if (likely(now == READY))
+        if (now == READY)
             return true;
         uint32_t mine = os_process() << 2 | STARTING;
         if (now == mine && atomic_get(&starter, relaxed) == os_thread_token())
@@ -146,3 +146,15 @@ bool life_ready(void) {
         os_backoff(attempt);
     }
 }
+
+/* No handler runs meanwhile: it would find neither an arena nor, between the two stores, that it is
+ * its own thread which it waits for. */
+static HKM_COLD bool make_ready(void) {
+    struct os_signals saved;
+    os_signals_block(&saved);
+    bool ready = start_or_wait();
+    os_signals_restore(&saved);
+    return ready;
+}
+
+bool life_ready(void) { return likely(atomic_get(&phase, acquire) == READY) || make_ready(); }
