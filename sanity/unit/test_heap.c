@@ -298,6 +298,26 @@ Test(heap, an_idle_magazine_loses_half_at_each_drain) {
     check(live_blocks(2) == 1);
 }
 
+Test(heap, idle_magazines_are_let_go_before_a_superslab_that_is_not_warm) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    struct magazine *m = &heap->magazines[2];
+    int error;
+    uint32_t warm = superslab_take(1, SUPERSLAB_BYTES, &error);
+    (void)fill(heap, 2);
+    (void)superslab_soil(warm * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS);
+    superslab_release(warm * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS, os_clock_ms());
+    m->trips = 0;
+    size_t have = held(m);
+    check(have > 0 && superslab_warm_count() == 1 && stage(heap, 3) == 0);
+    while (stage(heap, 3) == 0)
+        check(fill(heap, CLASS_COUNT - 1) != NULL);
+    check(superslab_warm_count() == 0 && held(m) == have, "%zu of %zu left", held(m), have);
+    while (stage(heap, 3) == 1)
+        check(fill(heap, CLASS_COUNT - 1) != NULL);
+    check(held(m) == 0, "%zu of %zu left", held(m), have);
+}
+
 Test(heap, fast_cap_and_fill_batch_bound_a_magazine) {
     options.fast_cap = 12;
     options.fill_batch = 3;

@@ -483,17 +483,17 @@ static void drop_unused(struct heap *heap, unsigned class) {
         run_emptied(heap, slot_at(tail));
 }
 
-/* A run from the pool, linked. Leaves the lock meanwhile: stage 3 can enter the OS. Before it, the
- * heap's own thread lets go of what it has not used lately: a few blocks in idle magazines can pin
- * many runs, which other classes could have instead of a new SuperSlab. When blocks of the class
- * come home meanwhile, these will do, and the run is given back. */
+/* A run from the pool, linked. Leaves the lock meanwhile: stage 3 can enter the OS. Before it does,
+ * the heap's own thread lets go of what it has not used lately: a few blocks in idle magazines can
+ * pin many runs, which other classes could have instead of a SuperSlab that is not warm. When
+ * blocks of the class come home meanwhile, these will do, and the run is given back. */
 static bool get_run(struct heap *heap, unsigned class, bool own) {
     if ((heap_orphans() > 0 && inherit(heap, class)) || (is_shared(class) && share(heap, class)))
         return true;
     unsigned stage;
     heap_leave(heap);
     struct slot *slot = pool_take(class, heap->id, &stage);
-    if (slot == NULL && own && heap_enter(heap)) {
+    if (slot == NULL && own && superslab_warm_count() == 0 && heap_enter(heap)) {
         heap_drain(heap, DRAIN_IDLE);
         heap_leave(heap);
         slot = pool_take(class, heap->id, &stage);
