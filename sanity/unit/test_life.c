@@ -272,35 +272,3 @@ Test(life, children_forked_from_a_busy_process_allocate_and_find_each_heap_orpha
     for (int i = 0; i < 4; i++)
         check(pthread_join(threads[i], NULL) == 0);
 }
-
-/* SuperSlabs that were made one huge page, or that the system would not make one. */
-static unsigned promoted(void) {
-    unsigned count = 0;
-    for (uint32_t i = 1; i < superslab_top(); i++) {
-        uint32_t pages = atomic_get(&superslab_at(i)->pages, relaxed);
-        count += pages == PAGES_ONE || pages == PAGES_REFUSED;
-    }
-    return count;
-}
-
-/* Fills a heap, then takes slow paths for as long, or until something is promoted. */
-static void fill_and_wait(unsigned ms) {
-    for (size_t i = 0; i < 4 * SUPERSLAB_BYTES / 64; i++)
-        memset(mine(64), 1, 64);
-    uint32_t start = os_clock_ms();
-    while (os_elapsed_ms(os_clock_ms(), start) < ms && promoted() == 0)
-        hkm_free(mine(MIB(1)));
-}
-
-Test(life, a_full_heap_gets_huge_pages_while_the_program_goes_on_but_not_in_a_forked_child) {
-    hkm_free(mine(64));
-    pid_t child = fork();
-    if (child == 0) {
-        fill_and_wait(300);
-        _exit((int)promoted());
-    }
-    int status;
-    check(waitpid(child, &status, 0) == child && status == 0, "status %x", status);
-    fill_and_wait(10000);
-    check(promoted() > 0);
-}

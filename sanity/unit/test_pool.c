@@ -55,6 +55,52 @@ Test(pool, stages_are_gone_through_in_order) {
     (void)take(5, 2);
 }
 
+/* Gives a run's slots back, as ones whose pages stay, or as ones that have none. */
+static void release(struct slot *slot, bool resident) {
+    uint32_t number = slot_number(slot);
+    check(slot_change(number, SLOT_ACTIVE, SLOT_EMPTY));
+    slot_retire(slot);
+    if (!resident)
+        superslab_wash(number, sizeclass_table[slot->class].run_slots, false);
+    superslab_release(number, sizeclass_table[slot->class].run_slots, 0);
+}
+
+static unsigned class_of_run(unsigned slots) {
+    unsigned class = 1;
+    while (sizeclass_table[class].run_slots != slots)
+        class++;
+    return class;
+}
+
+Test(pool, slots_that_are_resident_are_claimed_first) {
+    start_arena(MIB(64));
+    struct slot *runs[32];
+    for (unsigned i = 1; i < 32; i++)
+        runs[i] = take(5, 2);
+    unsigned two = class_of_run(2);
+    release(runs[3], false);
+    release(runs[8], false);
+    release(runs[9], false);
+    release(runs[20], true);
+    release(runs[23], true);
+    check(slot_number(take(two, 2)) == 8, "the resident ones do not make a run");
+    check(slot_number(take(5, 2)) == 20 && slot_number(take(6, 2)) == 23);
+    check(superslab_idle_dirty() == 0 && slot_number(take(5, 2)) == 3);
+}
+
+Test(pool, a_warm_superslab_is_taken_before_slots_that_are_not_resident) {
+    start_arena(MIB(64));
+    int error;
+    uint32_t warm = superslab_take(1, SUPERSLAB_BYTES, &error);
+    (void)superslab_soil(warm * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS);
+    superslab_release(warm * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS, 0);
+    check(superslab_warm_count() == 1 && superslab_at(0)->unused == ~1u);
+    check(slot_number(take(5, 3)) == warm * SUPERSLAB_SLOTS && superslab_warm_count() == 0);
+    for (unsigned i = 1; i < 32; i++)
+        check(slot_number(take(5, 2)) == warm * SUPERSLAB_SLOTS + i, "what came with it");
+    check(superslab_at(0)->unused == ~1u && slot_number(take(5, 2)) == 1);
+}
+
 Test(pool, runs_fill_a_new_superslab_behind_many_whose_gaps_are_too_small) {
     start_arena(MIB(1024));
     int error;

@@ -54,15 +54,6 @@ static bool is_due(uint32_t now_ms, uint32_t step) {
     return now_ms - last >= step && atomic_cas(&last_ms, &last, now_ms, relaxed, relaxed);
 }
 
-/* Whether the clock has moved on since somebody asked. */
-static bool has_moved(uint32_t now_ms) {
-    static ATOMIC(uint32_t) seen_ms;
-    if (atomic_get(&seen_ms, relaxed) == now_ms)
-        return false;
-    atomic_put(&seen_ms, now_ms, relaxed);
-    return true;
-}
-
 void decay_tick(struct heap *heap) {
     uint32_t now = os_clock_ms();
     uint32_t delay = (uint32_t)options.purge_delay_ms;
@@ -73,8 +64,6 @@ void decay_tick(struct heap *heap) {
     }
     if (is_due(now, delay / 8) || over)
         (void)run(heap, now, over ? 0 : delay);
-    if (has_moved(now) && options.large_pages == LARGE_PAGES_AUTO)
-        superslab_promote(now);
     if (heap != NULL && now - heap->armed_ms >= ALARM_MS &&
         superslab_idle_dirty() + large_cached_bytes() >= ALARM_BYTES)
         heap_arm(heap, now);

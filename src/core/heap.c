@@ -30,6 +30,10 @@ static struct heap *owner_of(struct slot *slot) {
     return heap_by_number(atomic_get(&slot->owner, relaxed) - 1);
 }
 
+static uint32_t owner_id(unsigned class, const void *block) {
+    return atomic_get(&slot_of_block(class, block)->owner, relaxed);
+}
+
 /* ---- magazines ---- */
 
 uint32_t heap_cap_max(unsigned class) {
@@ -324,11 +328,12 @@ static HKM_COLD void send_directly(struct heap *heap, unsigned class, void *bloc
 static HKM_NOINLINE unsigned send_away(struct heap *heap, unsigned class, void **blocks,
                                        unsigned count) {
     while (count > 0) {
-        struct heap *owner = owner_of(slot_of_block(class, blocks[0]));
+        uint32_t id = owner_id(class, blocks[0]);
+        struct heap *owner = heap_by_number(id - 1);
         struct packet *packet = NULL;
         unsigned rest = 0;
         for (unsigned i = 0; i < count; i++) {
-            bool theirs = owner_of(slot_of_block(class, blocks[i])) == owner;
+            bool theirs = owner_id(class, blocks[i]) == id;
             if (theirs && packet == NULL)
                 packet = packet_take();
             if (!theirs || packet == NULL) {
@@ -634,14 +639,14 @@ static void send_gathered(struct heap *heap, unsigned class) {
     away->packet = NULL;
     away->room = 0;
     atomic_put(&away->count, 0, relaxed);
-    struct heap *owner = owner_of(slot_of_block(class, packet->blocks[0]));
+    uint32_t id = owner_id(class, packet->blocks[0]);
     uint32_t same = 1;
-    while (same < count && owner_of(slot_of_block(class, packet->blocks[same])) == owner)
+    while (same < count && owner_id(class, packet->blocks[same]) == id)
         same++;
-    if (same == count && owner != heap) {
+    if (same == count && id != heap->id) {
         packet->class = class;
         packet->count = count;
-        deliver(heap, owner, packet);
+        deliver(heap, heap_by_number(id - 1), packet);
         return;
     }
     for (unsigned left = heap_send_home(heap, class, packet->blocks, count); left > 0; left--)

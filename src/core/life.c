@@ -33,7 +33,6 @@ static HKM_COLD void after_fork(void) {
     uint32_t state = FORK_CHILD;
     if (atomic_cas(&fork_word, &state, FORK_CHECKING, acquire, acquire)) {
         heap_after_fork(atomic_get(&forker, relaxed));
-        superslab_stop_promoting();
         atomic_put(&fork_word, FORK_NONE, release);
         return;
     }

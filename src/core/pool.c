@@ -101,6 +101,18 @@ static struct slot *carve(uint32_t first, unsigned class, uint32_t owner) {
     return slot_at(first);
 }
 
+/* Stage 2. Slots that are resident first: none of those that are not, while stage 3 has a whole
+ * SuperSlab whose pages are there. A program that tears down and builds up again would else fault
+ * in what its last SuperSlab has left over, and leave those that became empty to the LRU. */
+static uint32_t claim_unused(unsigned run) {
+    if (superslab_idle_dirty() > 0) {
+        uint32_t first = superslab_claim_resident(run, SEARCH_FIRST);
+        if (first != 0 || superslab_warm_count() > 0)
+            return first;
+    }
+    return superslab_claim_open(&search, run, true, SEARCH_FIRST);
+}
+
 struct slot *pool_take(unsigned class, uint32_t owner, unsigned *stage) {
     *stage = 1;
     struct slot *slot = pop(class);
@@ -111,8 +123,7 @@ struct slot *pool_take(unsigned class, uint32_t owner, unsigned *stage) {
         return slot;
     }
     *stage = 2;
-    uint32_t first =
-        superslab_claim_open(&search, sizeclass_table[class].run_slots, true, SEARCH_FIRST);
+    uint32_t first = claim_unused(sizeclass_table[class].run_slots);
     return first == 0 ? NULL : carve(first, class, owner);
 }
 

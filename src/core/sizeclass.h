@@ -62,4 +62,10 @@ unsigned sizeclass_of_aligned(size_t bytes, size_t alignment);
 /* Where the first block of a run starts, in bytes: spread over cache sets by the run's number. */
 size_t sizeclass_colour(unsigned class, size_t run_number);
 
+/* How many blocks a run has whose first one starts there. */
+HKM_INLINE unsigned sizeclass_capacity(unsigned class, size_t colour) {
+    const struct sizeclass *sc = &sizeclass_table[class];
+    return colour == 0 ? sc->capacity : sizeclass_index(class, sc->run_slots * SLOT_BYTES - colour);
+}
+
 #endif

@@ -50,7 +50,7 @@ void slot_carve(struct slot *slot, unsigned class, uint32_t owner) {
     slot->class = (uint8_t) class;
     slot_head(number)->run_slots = sc->run_slots;
     slot->start = arena_slot_start(number) + colour;
-    slot->capacity = (uint16_t)slot_capacity(class, number);
+    slot->capacity = (uint16_t)sizeclass_capacity(class, colour);
     slot->bits = slot->capacity <= SLOT_INLINE_WORDS * 64
                      ? slot->inline_bits
                      : arena.bitmaps - (size_t)(number + 1) * (SLOT_BLOCKS_MAX / 64);

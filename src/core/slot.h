@@ -116,9 +116,8 @@ void slot_retire(struct slot *slot);
 unsigned slot_take(struct slot *slot, void **end, unsigned count);
 /* What `capacity` is, for those who must not read a record that another may be laying out. */
 HKM_INLINE unsigned slot_capacity(unsigned class, uint32_t number) {
-    const struct sizeclass *sc = &sizeclass_table[class];
-    size_t colour = sizeclass_colour(class, number / sc->run_slots);
-    return (unsigned)((sc->run_slots * SLOT_BYTES - colour) / sc->bytes);
+    uint32_t run_slots = sizeclass_table[class].run_slots;
+    return sizeclass_capacity(class, sizeclass_colour(class, number / run_slots));
 }
 HKM_INLINE unsigned slot_words(const struct slot *slot) { return (slot->capacity + 63u) / 64u; }
 

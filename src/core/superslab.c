@@ -15,13 +15,6 @@ static bitset_word committed[ARENA_SUPERSLABS_MAX / 64];
 
 #define MAPS_PURGE_MIN 8u /* SuperSlabs side by side for which purging their maps pays its calls */
 
-#define PROMOTE_MS 16u        /* two such pieces of work are so far apart: at most 3 % of a CPU */
-#define PROMOTE_AFTER_MS 100u /* from the first tick on */
-#define PROMOTE_MS_MAX 1024u  /* or this, where nothing was found for long */
-#define PROMOTE_LOOK 256u     /* records that are looked at each time */
-#define PROMOTE_RESIDENT (SUPERSLAB_BYTES / 16 * 15)
-#define PROMOTE_FAILS 16u /* in a row, after which the kernel is not asked again */
-
 #define KNOWN_STEP 1024u
 #define SEARCH_MORE 16u /* open SuperSlabs that superslab_claim_open looks at beyond the first */
 
@@ -260,11 +253,16 @@ static void close_if_full(uint32_t superslab) {
         bitset_give(superslab_open, superslab);
 }
 
-uint32_t superslab_claim(uint32_t superslab, unsigned count, bool aligned) {
+static uint32_t resident_mask(const struct superslab *ss) {
+    return atomic_get(&ss->dirty, relaxed) | atomic_get(&ss->along, relaxed);
+}
+
+/* superslab_claim, of slots that are in `among`. */
+static uint32_t claim_among(uint32_t superslab, uint32_t among, unsigned count, bool aligned) {
     struct superslab *ss = superslab_at(superslab);
     uint32_t unused = atomic_get(&ss->unused, relaxed);
     int at;
-    while ((at = bits_find_run(unused, count, aligned)) >= 0) {
+    while ((at = bits_find_run(unused & among, count, aligned)) >= 0) {
         uint32_t mask = bits_below32(count) << at;
         if (atomic_cas_weak(&ss->unused, &unused, unused & ~mask, acquire, relaxed)) {
             uint32_t was = atomic_get(&ss->dirty, relaxed) & mask;
@@ -275,6 +273,22 @@ uint32_t superslab_claim(uint32_t superslab, unsigned count, bool aligned) {
         }
     }
     close_if_full(superslab);
+    return 0;
+}
+
+uint32_t superslab_claim(uint32_t superslab, unsigned count, bool aligned) {
+    return claim_among(superslab, UINT32_MAX, count, aligned);
+}
+
+uint32_t superslab_claim_resident(unsigned count, unsigned tries) {
+    uint32_t end = superslab_top();
+    size_t i = bitset_next_set(superslab_open, 0, end);
+    for (; i < end && tries > 0; i = bitset_next_set(superslab_open, i + 1, end), tries--) {
+        uint32_t among = resident_mask(superslab_at(i));
+        uint32_t first = claim_among((uint32_t)i, among, count, true);
+        if (first != 0)
+            return first;
+    }
     return 0;
 }
 
@@ -385,71 +399,12 @@ void superslab_make_small(uint32_t first, size_t count) {
 }
 
 enum superslab_use superslab_use(uint32_t first_slot, size_t count) {
-    uint32_t pages = atomic_get(&superslab_at(first_slot / SUPERSLAB_SLOTS)->pages, relaxed);
-    if (pages == PAGES_HUGE || pages == PAGES_ONE)
+    if (atomic_get(&superslab_at(first_slot / SUPERSLAB_SLOTS)->pages, relaxed) == PAGES_HUGE)
         return USE_UNKNOWN;
     size_t bytes = count * SLOT_BYTES;
     size_t resident = os_resident(arena_slot_start(first_slot), bytes);
     return resident == 0 ? USE_UNKNOWN : resident >= bytes / 4 * 3 ? USE_FILLED : USE_SPARSE;
 }
-
-/* ---- promotion ---- */
-
-static ATOMIC(uint32_t) promoted_ms;
-static ATOMIC(uint32_t) promote_wait = PROMOTE_MS;
-static ATOMIC(uint32_t) promote_next = 1; /* where the search goes on */
-static ATOMIC(uint32_t) promote_failed;   /* so often in a row */
-
-/* Whether every slot is somebody's. */
-static bool is_full(uint32_t superslab) {
-    const struct superslab *ss = superslab_at(superslab);
-    return superslab_in_use(superslab) && atomic_get(&ss->pages, relaxed) == PAGES_SMALL &&
-           atomic_get(&ss->unused, relaxed) == 0 && atomic_get(&ss->dirty, relaxed) == UINT32_MAX;
-}
-
-/* Not where more than a few pages would become resident by it. What others give back meanwhile may
- * come back as pages of zeros; `along` says so. */
-static bool promote(uint32_t superslab) {
-    struct superslab *ss = superslab_at(superslab);
-    char *start = arena_slot_start(superslab * SUPERSLAB_SLOTS);
-    if (os_resident(start, SUPERSLAB_BYTES) < PROMOTE_RESIDENT)
-        return false;
-    bool done = os_collapse(start, SUPERSLAB_BYTES) == 0;
-    atomic_put(&promote_failed, done ? 0 : atomic_get(&promote_failed, relaxed) + 1, relaxed);
-    uint32_t pages = PAGES_SMALL; /* unless another took it meanwhile, and asked for huge ones */
-    (void)atomic_cas(&ss->pages, &pages, done ? PAGES_ONE : PAGES_REFUSED, relaxed, relaxed);
-    if (done)
-        (void)atomic_or(&ss->along, UINT32_MAX, relaxed);
-    return done;
-}
-
-void superslab_promote(uint32_t now_ms) {
-    uint32_t last = atomic_get(&promoted_ms, relaxed);
-    uint32_t wait = atomic_get(&promote_wait, relaxed);
-    bool starts = last == 0; /* a short program sees nothing of it */
-    uint32_t from = starts ? now_ms + (PROMOTE_AFTER_MS - PROMOTE_MS) : now_ms;
-    if ((!starts && os_elapsed_ms(now_ms, last) < wait) ||
-        atomic_get(&promote_failed, relaxed) >= PROMOTE_FAILS ||
-        !atomic_cas(&promoted_ms, &last, from, relaxed, relaxed) || starts)
-        return;
-    uint32_t end = superslab_top();
-    uint32_t i = atomic_get(&promote_next, relaxed);
-    uint32_t look = end < PROMOTE_LOOK ? end : PROMOTE_LOOK;
-    bool found = false;
-    for (; look > 0 && !found; look--, i++) {
-        if (i >= end)
-            i = 1;
-        found = i < end && is_full(i);
-    }
-    if (found && promote(i - 1))
-        wait = PROMOTE_MS;
-    else if (wait < PROMOTE_MS_MAX)
-        wait += wait / 4;
-    atomic_put(&promote_wait, wait, relaxed);
-    atomic_put(&promote_next, i, relaxed);
-}
-
-void superslab_stop_promoting(void) { atomic_put(&promote_failed, PROMOTE_FAILS, relaxed); }
 
 void superslab_wash(uint32_t first_slot, size_t count, bool renewed) {
     size_t end = first_slot + count;
@@ -507,12 +462,6 @@ static bool is_idle(const struct superslab *ss, uint32_t now_ms, uint32_t age_ms
     return os_elapsed_ms(now_ms, since) >= age_ms;
 }
 
-/* What comes back after a purge are small pages, which may be collapsed again. */
-static void no_longer_one(struct superslab *ss) {
-    uint32_t pages = PAGES_ONE;
-    (void)atomic_cas(&ss->pages, &pages, PAGES_SMALL, relaxed, relaxed);
-}
-
 /* Purges slots that the caller has claimed; their dirty bits go when the OS took the pages. */
 static size_t purge_slots(uint32_t superslab, uint32_t mask) {
     struct superslab *ss = superslab_at(superslab);
@@ -526,17 +475,12 @@ static size_t purge_slots(uint32_t superslab, uint32_t mask) {
             atomic_and(&ss->dirty, ~run, relaxed);
             if (run != UINT32_MAX)
                 atomic_and(&ss->along, ~run, relaxed);
-            no_longer_one(ss);
             bytes += count * SLOT_BYTES;
             if (HKM_CHECK_LEVEL >= 1)
                 watch_purge(superslab * SUPERSLAB_SLOTS + at, count);
         }
     }
     return bytes;
-}
-
-static uint32_t resident_mask(const struct superslab *ss) {
-    return atomic_get(&ss->dirty, relaxed) | atomic_get(&ss->along, relaxed);
 }
 
 /* Slots that are UNUSED in SuperSlabs where others are not. */
@@ -579,7 +523,6 @@ static size_t purge_warm(uint32_t from, uint32_t now_ms, uint32_t age_ms, uint32
         uint32_t dirty = atomic_get(&ss->dirty, relaxed);
         if (whole) {
             atomic_put(&ss->dirty, 0, relaxed);
-            no_longer_one(ss);
             bytes += bits_count(dirty) * SLOT_BYTES;
         } else {
             bytes += purge_slots(k, resident_mask(ss));

@@ -37,15 +37,14 @@ struct slot_head {
     size_t large_bytes; /* LARGE: usable size */
 };
 
-/* SMALL as the mapping is by itself; HUGE was asked for; ONE: small ones were collapsed, and when a
- * part is purged it is SMALL again; REFUSED: SMALL, and the system would not collapse them. */
-enum superslab_pages { PAGES_SMALL, PAGES_HUGE, PAGES_ONE, PAGES_REFUSED };
+/* SMALL as the mapping is by itself; HUGE was asked for. */
+enum superslab_pages { PAGES_SMALL, PAGES_HUGE };
 
 struct superslab {
     ATOMIC(uint32_t) unused;
     ATOMIC(uint32_t) dirty;
     ATOMIC(uint32_t) idle_ms; /* when a slot last became UNUSED */
-    ATOMIC(uint32_t) pages;   /* enum superslab_pages; written by the taker, and by promotion */
+    ATOMIC(uint32_t) pages;   /* enum superslab_pages; written by the taker */
     ATOMIC(uint32_t) along;   /* slots that may be resident though nobody touched them: a huge page
                                  came along with a neighbour's */
     uint32_t spare[3];
@@ -80,6 +79,9 @@ struct superslab_search {
 };
 uint32_t superslab_claim_open(struct superslab_search *search, unsigned count, bool aligned,
                               unsigned tries);
+/* Claims slots likewise, aligned to their count, all of which may be resident already, in the
+ * lowest of the first `tries` open SuperSlabs. */
+uint32_t superslab_claim_resident(unsigned count, unsigned tries);
 /* Claims slots likewise in any open SuperSlab. */
 uint32_t superslab_claim_any(unsigned count, bool aligned);
 /* Claims exactly these slots; false when any of them is not UNUSED. */
@@ -99,13 +101,6 @@ void superslab_make_small(uint32_t first, size_t count);
  * by how much of them is resident. Enters the OS. */
 enum superslab_use { USE_UNKNOWN, USE_SPARSE, USE_FILLED };
 enum superslab_use superslab_use(uint32_t first_slot, size_t count);
-
-/* Makes one huge page of a SuperSlab that got small ones and has become full: it takes no more
- * memory, and the TLB reaches further. One SuperSlab every PROMOTE_MS at most: the kernel takes
- * half a millisecond for each. Enters the OS. */
-void superslab_promote(uint32_t now_ms);
-/* No more: in a forked child the pages are its parent's, and would become copies. */
-void superslab_stop_promoting(void);
 
 /* Gives slots [first, first + count) back as UNUSED, at any length; whole SuperSlabs among them
  * become available. */

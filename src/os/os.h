@@ -39,9 +39,6 @@ int os_move(void *from, void *to, size_t bytes);
 int os_huge(void *start, size_t bytes);
 /* Asks for small pages again. */
 int os_small(void *start, size_t bytes);
-/* Makes one huge page of the resident small ones of a SuperSlab, at once; EPERM where the system
- * is set never to have huge pages, EINVAL where the kernel can not. */
-int os_collapse(void *start, size_t bytes);
 /* How many bytes of a committed range are in resident pages; 0 also when that can not be told. */
 size_t os_resident(void *start, size_t bytes);
 

@@ -23,10 +23,6 @@
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25 /* Linux 6.1 */
-#endif
-
 static ATOMIC(uint64_t) calls[OS_CALLS];
 
 #if HKM_OS_TEST
@@ -152,36 +148,6 @@ int os_small(void *start, size_t bytes) {
         return error;
     int saved = errno;
     return outcome(madvise(start, bytes, MADV_NOHUGEPAGE) != 0, saved);
-}
-
-static bool note_never(const char *line, void *never) {
-    *(bool *)never = strstr(line, "[never]") != NULL;
-    return false;
-}
-
-/* MADV_COLLAPSE alone does not heed the system's setting. */
-static bool huge_pages_forbidden(void) {
-    static ATOMIC(uint8_t) known; /* 1: no, 2: yes */
-    uint8_t answer = atomic_get(&known, relaxed);
-    if (answer == 0) {
-        char buffer[64];
-        bool never = false;
-        (void)os_each_line("/sys/kernel/mm/transparent_hugepage/enabled", buffer, sizeof buffer,
-                           note_never, &never);
-        answer = never ? 2 : 1;
-        atomic_put(&known, answer, relaxed);
-    }
-    return answer == 2;
-}
-
-int os_collapse(void *start, size_t bytes) {
-    if (huge_pages_forbidden())
-        return EPERM;
-    int error = begin(OS_MADVISE, __func__, bytes);
-    if (unlikely(error != 0))
-        return error;
-    int saved = errno;
-    return outcome(madvise(start, bytes, MADV_COLLAPSE) != 0, saved);
 }
 
 size_t os_resident(void *start, size_t bytes) {
