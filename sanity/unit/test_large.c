@@ -1,6 +1,8 @@
 /* test_large.c -- L1..L3: the big cache, resizing in place both ways, moving, alignment, threads. */
 #include "unit/unit.inc"
 
+#include <errno.h>
+
 #include "core/large.h"
 #include "core/options.h"
 
@@ -359,6 +361,31 @@ static size_t huge_in(uint32_t slot) {
         count += atomic_get(&superslab_at(i)->pages, relaxed) == PAGES_HUGE;
     return count;
 }
+
+#if HKM_OS_TEST
+static int no_mappings(enum os_call call, const char *site, size_t bytes) {
+    (void)site;
+    (void)bytes;
+    return call == OS_MREMAP || call == OS_MMAP || call == OS_MPROTECT ? ENOMEM : 0;
+}
+
+Test(large, a_move_that_fails_leaves_the_block_and_its_target_is_mapped_again_later) {
+    start_arena(MIB(64));
+    uint32_t slot = alloc(MIB(6));
+    stamp(slot, MIB(6), 0x71);
+    check(large_free(alloc(MIB(8)))); /* all that is needed is committed */
+    large_decay(os_clock_ms(), 0);
+    os_test.fail = no_mappings;
+    check(large_move(slot, MIB(7)) == NULL && large_innards(0).given_up == 1);
+    check(has_stamp(slot, MIB(6), 0x71) && large_bytes_of(slot) == MIB(6));
+    large_decay(os_clock_ms(), 0);
+    check(large_innards(0).given_up == 1 && !is_unused(slot + 96), "it can not be mended yet");
+    os_test.fail = NULL;
+    large_decay(os_clock_ms(), 1000000);
+    check(large_innards(0).given_up == 0 && large_blocks() == 1);
+    check(check_free(slot + 96, 126) == 126, "112 slots and an eighth more");
+}
+#endif
 
 Test(large, huge_pages_come_after_a_block_was_filled_for_16_times_as_much) {
     start_arena(MIB(512));

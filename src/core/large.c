@@ -22,7 +22,12 @@ static struct {
 static ATOMIC(size_t) cached_bytes;
 static ATOMIC(size_t) live_blocks;
 static ATOMIC(size_t) live_bytes;
-static ATOMIC(uint32_t) given_up; /* CACHED runs that nobody can use: large_move */
+
+/* Runs that a move which failed has left unmapped, and CACHED: 0 or the first slot. What does not
+ * find a place here is lost. */
+#define HOLES 16u
+static ATOMIC(uint32_t) holes[HOLES];
+static ATOMIC(uint32_t) given_up; /* those, and the lost ones */
 
 size_t large_blocks(void) { return atomic_get(&live_blocks, relaxed); }
 size_t large_bytes(void) { return atomic_get(&live_bytes, relaxed); }
@@ -90,7 +95,32 @@ static void cache_evict_oldest(uint32_t now_ms) {
         cache_evict((unsigned)oldest, atomic_get(&cache[oldest].run, acquire));
 }
 
+static void keep_hole(uint32_t slot) {
+    uint32_t none = 0;
+    for (unsigned i = 0; i < HOLES && !atomic_cas(&holes[i], &none, slot, release, relaxed); i++)
+        none = 0;
+}
+
+/* The system may have memory for mappings again. */
+static HKM_COLD void mend_holes(uint32_t now_ms) {
+    for (unsigned i = 0; i < HOLES; i++) {
+        uint32_t slot = atomic_swap(&holes[i], 0, acquire);
+        if (slot == 0)
+            continue;
+        size_t count = slot_head(slot)->run_slots;
+        if (os_renew(arena_slot_start(slot), count * SLOT_BYTES) != 0) {
+            keep_hole(slot);
+            return;
+        }
+        superslab_wash(slot, count, true);
+        atomic_sub(&given_up, 1, relaxed);
+        retire(slot, now_ms);
+    }
+}
+
 void large_decay(uint32_t now_ms, uint32_t age_ms) {
+    if (unlikely(atomic_get(&given_up, relaxed) != 0))
+        mend_holes(now_ms);
     for (unsigned i = 0; i < CACHE_ENTRIES; i++) {
         uint64_t run = atomic_get(&cache[i].run, acquire);
         uint32_t age = os_elapsed_ms(now_ms, atomic_get(&cache[i].since_ms, relaxed));
@@ -365,9 +395,10 @@ void *large_move(uint32_t slot, size_t bytes) {
     bool moved = by_pages && os_move(arena_slot_start(slot), arena_slot_start(to), old) == 0;
     if (by_pages && !moved && os_renew(arena_slot_start(to), slots * SLOT_BYTES) != 0 &&
         os_commit(arena_slot_start(to), slots * SLOT_BYTES) != 0) {
-        /* a failed move may leave a hole at its target, which nobody can fill any more */
+        /* a failed move may leave a hole at its target, which can not be filled now */
         (void)slot_change(to, SLOT_LARGE, SLOT_CACHED);
         atomic_add(&given_up, 1, relaxed);
+        keep_hole(to);
         return NULL;
     }
     if (!moved)

@@ -28,7 +28,8 @@ bool large_resize(uint32_t slot, size_t bytes);
 /* Moves the block's pages to a larger run, without copying if the kernel can; the new address, or
  * NULL with the block untouched. */
 void *large_move(uint32_t slot, size_t bytes);
-/* Entries of the big cache that are at least age_ms old become UNUSED slots. */
+/* Entries of the big cache that are at least age_ms old become UNUSED slots; so do runs that a move
+ * without success left unmapped, once the system maps them again. */
 void large_decay(uint32_t now_ms, uint32_t age_ms);
 
 /* First slot of the run that a pointer into a large block belongs to. */
@@ -45,7 +46,7 @@ size_t large_cached_bytes(void);
 struct large_innards {
     ATOMIC(uint64_t) * run; /* slot number << 32 | slots in the run; 0: empty */
     ATOMIC(size_t) * cached_bytes, *live_blocks, *live_bytes;
-    uint32_t given_up; /* CACHED runs that are in no entry for good */
+    uint32_t given_up; /* CACHED runs that are in no entry: large_move left them unmapped */
 };
 struct large_innards large_innards(unsigned entry);
 
