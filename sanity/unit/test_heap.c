@@ -265,6 +265,73 @@ Test(heap, a_flooded_magazine_shrinks_and_its_blocks_go_home) {
     check(held(m) == 0 && live_blocks(CLASS) == 0, "%zu", live_blocks(CLASS));
 }
 
+/* Where more than three SuperSlabs are held. */
+Test(heap, magazines_are_not_deep_in_a_program_of_some_size) {
+    enum { CLASS = 4, COUNT = 4000 };
+    start_arena(MIB(256));
+    struct heap *heap = new_heap();
+    struct magazine *m = &heap->magazines[CLASS];
+    static void *many[COUNT];
+    check(heap_enter(heap));
+    for (unsigned i = 0; i < COUNT; i++)
+        many[i] = heap_take_one(heap, CLASS);
+    heap_leave(heap);
+    for (unsigned i = 0; i < COUNT; i++) {
+        m->trips = 2; /* as if it had run dry last */
+        flush(heap, CLASS, many[i]);
+    }
+    check(m->cap == 8192 && held(m) == COUNT, "a small program's are: %u", m->cap);
+    int error;
+    check(superslab_take(4 - superslab_held(), SUPERSLAB_BYTES, &error) != 0);
+    for (unsigned i = 0; i < COUNT; i++)
+        many[i] = fill(heap, CLASS);
+    check(m->cap == 8192 && held(m) == 0, "what it holds is handed out first");
+    many[0] = fill(heap, CLASS);
+    check(m->cap == FLOODED_CAP && m->limit == m->base + FLOODED_CAP);
+    drain(heap, true);
+    heap->cap_bytes += (2048 - m->cap) * sizeclass_bytes(CLASS);
+    m->cap = 2048; /* as if the program had been a small one when it overflowed */
+    for (unsigned i = 0; i <= 2048; i++) {
+        m->trips = 2;
+        flush(heap, CLASS, many[i]);
+    }
+    check(held(m) == 2048 - 512 + 1 && m->cap == 2048 - 256 && m->cap_max == m->cap);
+    drain(heap, true);
+    drain(heap, true);
+    check(held(m) == 0 && m->cap == heap_first_cap(CLASS));
+    for (unsigned i = 0; i < 20; i++) {
+        m->trips |= m->trips > 0;
+        (void)fill(heap, CLASS);
+        atomic_put(&m->top, m->base, relaxed);
+    }
+    check(m->cap == 512, "nor do they grow so far again: %u", m->cap);
+}
+
+/* Where a magazine was cut to less than its array, the array's length counts. */
+Test(heap, arrays_grow_fourfold_whatever_a_magazine_was_cut_to) {
+    enum { CLASS = 4 };
+    start_arena(MIB(256));
+    struct heap *heap = new_heap();
+    struct magazine *m = &heap->magazines[CLASS];
+    int error;
+    for (unsigned i = 0; m->cap < 2048; i++) {
+        m->trips |= m->trips > 0;
+        (void)fill(heap, CLASS);
+        atomic_put(&m->top, m->base, relaxed);
+    }
+    uint32_t others = 4 - superslab_held();
+    uint32_t first = superslab_take(others, SUPERSLAB_BYTES, &error);
+    (void)fill(heap, CLASS);
+    check(first != 0 && m->cap == FLOODED_CAP && m->room == 2048);
+    superslab_release(first * SUPERSLAB_SLOTS, others * SUPERSLAB_SLOTS, os_clock_ms());
+    for (unsigned i = 0; i < 10 && m->cap == FLOODED_CAP; i++) {
+        m->trips |= m->trips > 0;
+        atomic_put(&m->top, m->base, relaxed);
+        (void)fill(heap, CLASS);
+    }
+    check(m->cap == 4 * FLOODED_CAP && m->room == 8192, "%u of %u", m->cap, m->room);
+}
+
 Test(heap, a_magazine_that_only_runs_dry_or_only_spills_stays_small) {
     start_arena(MIB(256));
     struct heap *heap = new_heap();

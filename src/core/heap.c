@@ -14,6 +14,7 @@
 #define CACHE_BYTES_TOTAL MIB(64)   /* all heaps', when their magazines grow */
 #define FIRST_CAP_BYTES KIB(2)
 #define FLUSH_MOST 512u           /* blocks; as many newer ones stay */
+#define DEEP_SUPERSLABS 3u        /* held by all heaps; beyond it a magazine is of FLOODED_CAP */
 #define ALONE_MOST 16             /* blocks that go home without a look at their neighbours */
 #define END_BYTES KIB(1)          /* blocks up to here stay when a thread ends: heap_first_cap */
 #define ONE_WAY_BYTES KIB(16)     /* a magazine's, that only spills or only runs dry */
@@ -518,6 +519,11 @@ static bool get_run(struct heap *heap, unsigned class, bool own) {
     return true;
 }
 
+/* What comes out of a deep magazine lies wherever it was freed, where bitmaps give neighbours. It
+ * is had for less work, which is worth more while the program's memory is in the processor's
+ * caches; beyond that the neighbours are, and the runs that the magazine's blocks would pin. */
+static bool may_be_deep(void) { return superslab_held() <= DEEP_SUPERSLABS; }
+
 /* A magazine that overflows or runs dry again gets more room, while its heap's share lasts. Beyond
  * a little of it only one that does both in turn: where all blocks come from, or go to, another
  * thread, a large magazine would only keep more of them from their way. */
@@ -527,18 +533,23 @@ static void grow(struct heap *heap, struct magazine *m, unsigned class, bool spi
     m->trips = ((m->trips | 1) + 1) | spilled;
     uint32_t cap = m->cap * 4 < m->cap_max ? m->cap * 4 : m->cap_max;
     if (first || cap <= m->cap || heap->cap_bytes >= growth_share() ||
-        (!turned && cap * sizeclass_bytes(class) > ONE_WAY_BYTES))
+        (!turned && cap * sizeclass_bytes(class) > ONE_WAY_BYTES) ||
+        (cap > FLOODED_CAP && !may_be_deep()))
         return;
     if (cap > m->room) {
         uint32_t count = held(m);
-        void **base = cut_array(heap, cap);
+        uint32_t most = heap_cap_max(class);
+        uint32_t room = m->room * 4 < most ? m->room * 4 : most;
+        void **base = cut_array(heap, room);
         if (base == NULL)
             return;
         settle(m);
         memcpy(base, m->base, count * sizeof(void *));
         m->base = base;
-        m->room = cap;
+        m->room = room;
         lift(m, base + count);
+        if (cap > room)
+            cap = room;
     }
     set_cap(heap, m, class, cap);
     restore(m);
@@ -557,8 +568,10 @@ static void shrink_flooded(struct heap *heap, struct magazine *m, unsigned class
 
 void *heap_fill(struct heap *heap, unsigned class) {
     struct magazine *m = &heap->magazines[class];
-    restore(m);
     void **top = atomic_get(&m->top, relaxed);
+    if (unlikely(m->cap > FLOODED_CAP) && top == m->base && !may_be_deep())
+        set_cap(heap, m, class, FLOODED_CAP);
+    restore(m);
     if (top == m->base) {
         grow(heap, m, class, false);
         top = m->base;
@@ -620,7 +633,7 @@ void heap_flush(struct heap *heap, unsigned class, void *block) {
             count = FLUSH_MOST;
         unsigned rest = m->cap - count;
         flush(heap, m, class, count, rest < FLUSH_MOST ? rest : FLUSH_MOST);
-        if (m->cap == m->cap_max && m->cap > FLOODED_CAP)
+        if (m->cap > FLOODED_CAP && (m->cap == m->cap_max || !may_be_deep()))
             shrink_flooded(heap, m, class);
         if (superslab_idle_dirty() >= IDLE_DIRTY_ALARM)
             m->floor = (void **)UINTPTR_MAX; /* the next malloc looks at the clock */

@@ -40,6 +40,7 @@ static void push(unsigned class, struct slot *slot) {
 }
 
 #define SEARCH_FIRST 256u
+#define SEARCH_RESIDENT 32u /* fewer: where there are many open ones it is one more search */
 
 /* Of stage 2; its `newest` is the SuperSlab that stage 3 took last. */
 static struct superslab_search search;
@@ -106,7 +107,7 @@ static struct slot *carve(uint32_t first, unsigned class, uint32_t owner) {
  * in what its last SuperSlab has left over, and leave those that became empty to the LRU. */
 static uint32_t claim_unused(unsigned run) {
     if (superslab_idle_dirty() > 0) {
-        uint32_t first = superslab_claim_resident(run, SEARCH_FIRST);
+        uint32_t first = superslab_claim_resident(run, SEARCH_RESIDENT);
         if (first != 0 || superslab_warm_count() > 0)
             return first;
     }
