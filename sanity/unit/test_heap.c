@@ -238,6 +238,13 @@ Test(heap, a_full_long_magazine_sends_home_what_lies_below_its_newest_blocks) {
     check(live_blocks(CLASS) == 0, "%zu", live_blocks(CLASS));
 }
 
+static void take_past_magazines(struct heap *heap, unsigned class, void **out, unsigned count) {
+    check(heap_enter(heap));
+    for (unsigned i = 0; i < count; i++)
+        out[i] = heap_take_one(heap, class);
+    heap_leave(heap);
+}
+
 /* Blocks that its largest size has no room for: it is a small one until the next drain. */
 Test(heap, a_flooded_magazine_shrinks_and_its_blocks_go_home) {
     enum { CLASS = 4, CAP = 4096, COUNT = 4 * CAP };
@@ -245,10 +252,7 @@ Test(heap, a_flooded_magazine_shrinks_and_its_blocks_go_home) {
     struct heap *heap = new_heap();
     struct magazine *m = &heap->magazines[CLASS];
     static void *many[COUNT];
-    check(heap_enter(heap));
-    for (unsigned i = 0; i < COUNT; i++)
-        many[i] = heap_take_one(heap, CLASS);
-    heap_leave(heap);
+    take_past_magazines(heap, CLASS, many, COUNT);
     uint32_t most = m->cap_max;
     m->cap_max = CAP;
     for (unsigned i = 0; i < COUNT; i++) {
@@ -272,10 +276,7 @@ Test(heap, magazines_are_not_deep_in_a_program_of_some_size) {
     struct heap *heap = new_heap();
     struct magazine *m = &heap->magazines[CLASS];
     static void *many[COUNT];
-    check(heap_enter(heap));
-    for (unsigned i = 0; i < COUNT; i++)
-        many[i] = heap_take_one(heap, CLASS);
-    heap_leave(heap);
+    take_past_magazines(heap, CLASS, many, COUNT);
     for (unsigned i = 0; i < COUNT; i++) {
         m->trips = 2; /* as if it had run dry last */
         flush(heap, CLASS, many[i]);
