@@ -53,7 +53,8 @@ _Static_assert(SUPERSLAB_BYTES == SUPERSLAB_SLOTS * SLOT_BYTES, "a SuperSlab is 
 
 /* ---- front caches ---- */
 #define MAGAZINE_ENTRIES_MAX 16384u
-#define FLOODED_CAP 1024u /* of a magazine that its largest size was not enough for */
+/* Of a magazine that its largest size was not enough for, or in a program of some size. */
+#define FLOODED_CAP 1024u
 #define INLINE_ROOM 1024u /* entries of the magazines' arrays in a heap's own record */
 #define PACKET_BLOCKS 62u
 #define HEAPS_MAX 16384u

@@ -2,7 +2,7 @@
  * Purpose     a heap that needs a run goes through the stages in order:
  *               0  its own EMPTY run of that class              (heap.c; no shared memory)
  *               1  a stack of EMPTY runs of the class           lock-free
- *               2  a claim of UNUSED slots in an open SuperSlab lock-free
+ *               2  a claim of UNUSED slots in an open SuperSlab lock-free; resident ones first
  *               3  a new SuperSlab: a warm one, else from the arena; may enter the OS
  * Invariants  P1. a run on a stage 1 stack is EMPTY, has no owner and has the stack's class
  *             P2. a stack holds at most 1 MiB of runs and one more, give or take one a thread

@@ -23,6 +23,7 @@
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
+
 static ATOMIC(uint64_t) calls[OS_CALLS];
 
 #if HKM_OS_TEST
