@@ -18,6 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILDS = os.path.join(ROOT, os.environ.get("OUT") or "out")
 BIN = os.path.join(BUILDS, "release")
 OUT = os.path.join(BUILDS, "bench")
+WARM_MIB = 256  # touched before a run; measure.c says why
 SERVERS = ("redis", "memcached")  # applications that answer a load generator; their script has the figures
 SUBJECT = "hakmem"
 SUBJECT_LIB = os.path.join(BIN, "libhakmem.so")
@@ -171,10 +172,10 @@ def run_process(line, environment, folder, timeout):
         return "", "", True
 
 
-def measured(line, preload, environment, folder, timeout):
-    """Runs a command line under measure: (its output, {wall, cpu, rss, faults} or {"error": why})."""
+def measured(line, preload, warm, environment, folder, timeout):
+    """Runs a command line under measure: (its output, {wall, cpu, rss, peak, faults} or {"error": why})."""
     with tempfile.NamedTemporaryFile(mode="r", prefix="measure.") as usage:
-        output, errors, late = run_process([os.path.join(BIN, "measure"), usage.name, preload] + line,
+        output, errors, late = run_process([os.path.join(BIN, "measure"), usage.name, preload, "%d" % warm] + line,
                                            environment, folder, timeout)
         if late:
             return "", {"error": "did not end in %g s" % timeout}
@@ -187,14 +188,14 @@ def measured(line, preload, environment, folder, timeout):
     if status != 0:
         how = "signal %d" % (status & 127) if status & 127 else "exit %d" % (status >> 8)
         return "", {"error": (how + " " + errors.strip())[:200]}
-    return output, {"wall": float(words[0]), "cpu": float(words[1]), "rss": float(words[2]),
+    return output, {"wall": float(words[0]), "cpu": float(words[1]), "rss": float(words[2]), "peak": float(words[2]),
                     "faults": float(words[3])}
 
 
-def run(argv, preload, timeout=120.0):
-    """Runs a program once.  A dict of wall, cpu (s), rss (KiB, peak), faults, and the fields of its
-    line; or {"error": why}."""
-    output, figures = measured(command(argv), preload, None, None, timeout)
+def run(argv, preload, timeout=120.0, warm=WARM_MIB):
+    """Runs a program once, after `warm` MiB were touched.  A dict of wall, cpu (s), rss, peak (KiB; rss
+    apart from a replay's own), faults, and the fields of its line; or {"error": why}."""
+    output, figures = measured(command(argv), preload, warm, None, None, timeout)
     if "error" in figures:
         return figures
     result = parse_line(output)
@@ -204,13 +205,13 @@ def run(argv, preload, timeout=120.0):
     return result
 
 
-def run_app(name, preload, timeout=120.0, idle=None):
+def run_app(name, preload, timeout=120.0, idle=None, warm=WARM_MIB):
     """Runs an application once, as run does; what it printed counts as its checksum."""
     environment = dict(os.environ, APP_PRELOAD=preload, APP_INPUT=os.path.join(OUT, "input", name))
     if idle:
         environment["APP_IDLE"] = str(idle)
     with tempfile.TemporaryDirectory(prefix="app.") as folder:
-        output, figures = measured([app_script(name), "run"], "", environment, folder, timeout)
+        output, figures = measured([app_script(name), "run"], "", warm, environment, folder, timeout)
     if "error" in figures:
         return figures
     result = {"checksum": hashlib.sha1(output.encode("utf-8", "replace")).hexdigest()[:16]}
