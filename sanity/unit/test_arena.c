@@ -2,7 +2,10 @@
 #include "unit/unit.inc"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "core/arena.h"
 #include "core/slot.h"
@@ -178,6 +181,39 @@ static rlim_t address_space(void) {
     check(file != NULL && fscanf(file, "%lu", &pages) == 1);
     (void)fclose(file);
     return (rlim_t)pages * os_page_bytes();
+}
+
+static bool has_small_pages_only(const void *p) {
+    FILE *smaps = fopen("/proc/self/smaps", "r");
+    check(smaps != NULL);
+    char line[512];
+    bool here = false, small = false;
+    while (fgets(line, sizeof line, smaps) != NULL) {
+        char *rest;
+        uintptr_t from = strtoul(line, &rest, 16);
+        if (*rest == '-' && rest > line)
+            here = from <= (uintptr_t)p && (uintptr_t)p < strtoul(rest + 1, NULL, 16);
+        else if (here && strncmp(line, "VmFlags:", 8) == 0)
+            small = strstr(line, " nh") != NULL;
+    }
+    fclose(smaps);
+    return small;
+}
+
+/* Also where the system gives huge pages unasked: a program of 1 MiB would be one of 6. */
+Test(arena, the_whole_range_has_small_pages_until_a_superslab_asks_for_huge_ones) {
+    if (access("/sys/kernel/mm/transparent_hugepage/enabled", F_OK) != 0)
+        return; /* a kernel without huge pages */
+    start_arena(MIB(512));
+    check(arena_commit_maps(0, arena.slot_count) == 0);
+    check(has_small_pages_only(arena_slot_start(0)) && has_small_pages_only(arena_slot_start(8191)));
+    check(has_small_pages_only(slot_at(1)) && has_small_pages_only(arena_class_entry(1)));
+    int error;
+    uint32_t i = superslab_take(1, 1, &error);
+    check(i != 0 && superslab_make_huge(i, 1) == 1);
+    check(!has_small_pages_only(arena_slot_start(i * 32)));
+    check(os_renew(arena_slot_start(i * 32), SUPERSLAB_BYTES) == 0);
+    check(has_small_pages_only(arena_slot_start(i * 32)), "a new mapping is like the others");
 }
 
 Test(arena, init_halves_the_range_until_the_limit_on_address_space_allows_it) {

@@ -272,6 +272,7 @@ Test(superslab, slots_that_a_huge_page_made_resident_are_purged_with_or_without_
     check(superslab_idle_dirty() == 4 * SLOT_BYTES, "what came along is not dirty");
     check(superslab_purge(2000, 1000) == 28 * SLOT_BYTES && dirty_of(i) == 0xf);
     check(os_resident(arena_slot_start(i * 32), SUPERSLAB_BYTES) == 4 * SLOT_BYTES);
+    check(superslab_at(i)->pages == PAGES_SMALL, "the kernel may make it whole again");
     check(superslab_purge(4000, 1000) == 0, "once is enough");
     superslab_release(i * 32, 4, 5000);
     check(superslab_purge(6000, 1000) == 4 * SLOT_BYTES && dirty_of(i) == 0);

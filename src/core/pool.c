@@ -44,6 +44,7 @@ static void push(unsigned class, struct slot *slot) {
 
 /* Of stage 2; its `newest` is the SuperSlab that stage 3 took last. */
 static struct superslab_search search;
+static ATOMIC(uint32_t) before_newest; /* what `newest` was before it */
 
 /* Whether seven eighths of a SuperSlab are blocks that are out. */
 static bool is_dense(uint32_t superslab) {
@@ -63,15 +64,20 @@ static bool is_dense(uint32_t superslab) {
     return out >= SUPERSLAB_BYTES / 8 * 7;
 }
 
+static bool was_filled(uint32_t superslab) {
+    return is_dense(superslab) &&
+           superslab_use(superslab * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS) != USE_SPARSE;
+}
+
 /* Whether a new SuperSlab will be full soon, so that one fault for all of it costs a fraction of
- * 512, and no more memory: the heap is of some size, and filled the last one. Many threads or
- * classes that each need a little do not. */
+ * 512, and no more memory: the heap is of some size, and filled the last one, or the one before:
+ * with many classes most runs of the last are still being filled. Many threads or classes that each
+ * need a little fill neither. */
 static bool wants_huge(void) {
     if (options.large_pages != LARGE_PAGES_AUTO)
         return options.large_pages == LARGE_PAGES_ON;
-    uint32_t newest = atomic_get(&search.newest, relaxed);
-    return superslab_held() >= HUGE_FROM && is_dense(newest) &&
-           superslab_use(newest * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS) != USE_SPARSE;
+    return superslab_held() >= HUGE_FROM && (was_filled(atomic_get(&search.newest, relaxed)) ||
+                                             was_filled(atomic_get(&before_newest, relaxed)));
 }
 
 static void choose_pages(uint32_t superslab) {
@@ -90,6 +96,7 @@ static uint32_t claim_new(unsigned run) {
     uint32_t first = superslab * SUPERSLAB_SLOTS;
     if (atomic_get(&superslab_at(superslab)->dirty, relaxed) == 0)
         choose_pages(superslab);
+    atomic_put(&before_newest, atomic_get(&search.newest, relaxed), relaxed);
     atomic_put(&search.newest, superslab, relaxed);
     if (run < SUPERSLAB_SLOTS)
         superslab_release(first + run, SUPERSLAB_SLOTS - run, os_clock_ms());

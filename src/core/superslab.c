@@ -483,6 +483,15 @@ static size_t purge_slots(uint32_t superslab, uint32_t mask) {
     return bytes;
 }
 
+/* Before a part of it is purged: the kernel makes what is left of a huge page whole again where it
+ * may (khugepaged), and with that takes the memory back. */
+static void end_huge(uint32_t superslab) {
+    struct superslab *ss = superslab_at(superslab);
+    if (atomic_get(&ss->pages, relaxed) == PAGES_HUGE &&
+        os_small(arena_slot_start(superslab * SUPERSLAB_SLOTS), SUPERSLAB_BYTES) == 0)
+        atomic_put(&ss->pages, PAGES_SMALL, relaxed);
+}
+
 /* Slots that are UNUSED in SuperSlabs where others are not. */
 static size_t purge_open(uint32_t superslab, uint32_t now_ms, uint32_t age_ms) {
     struct superslab *ss = superslab_at(superslab);
@@ -491,6 +500,7 @@ static size_t purge_open(uint32_t superslab, uint32_t now_ms, uint32_t age_ms) {
     uint32_t mask = atomic_get(&ss->unused, relaxed) & resident_mask(ss);
     if (mask == 0 || !superslab_claim_mask(superslab, mask))
         return 0;
+    end_huge(superslab);
     size_t bytes = purge_slots(superslab, mask);
     release_in(superslab, mask, now_ms);
     return bytes;

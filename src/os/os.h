@@ -30,14 +30,14 @@ int os_commit(void *start, size_t bytes);
 int os_readable(void *start, size_t bytes);
 /* Gives the pages of a committed range back; it stays committed and reads as zeros. */
 int os_purge(void *start, size_t bytes);
-/* Like os_purge, but with a new mapping, which merges with its neighbours. */
+/* Like os_purge, but with a new mapping of small pages, which merges with its neighbours. */
 int os_renew(void *start, size_t bytes);
 /* Moves the pages of one committed range to another without copying; the old range stays
  * committed and reads as zeros. ENOSYS where the kernel can not. */
 int os_move(void *from, void *to, size_t bytes);
 /* Asks for huge pages in a range of whole SuperSlabs. */
 int os_huge(void *start, size_t bytes);
-/* Asks for small pages again. */
+/* Keeps huge pages away that are not there yet, also where the system gives them unasked. */
 int os_small(void *start, size_t bytes);
 /* How many bytes of a committed range are in resident pages; 0 also when that can not be told. */
 size_t os_resident(void *start, size_t bytes);

@@ -123,6 +123,8 @@ int os_renew(void *start, size_t bytes) {
     int saved = errno;
     void *at = mmap(start, bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    if (at != MAP_FAILED)
+        (void)madvise(start, bytes, MADV_NOHUGEPAGE);
     return outcome(at == MAP_FAILED, saved);
 }
 
