@@ -57,8 +57,10 @@ CHECK_debug   := 2
 OPT_release   := -O3 -g
 OPT_debug     := -O1 -g -fno-omit-frame-pointer
 # src/check: in the release library only hkm_heap_check runs it; in the debug library all calls do.
+# What runs once or never is small likewise: all of the library's pages count as each process's.
 OPT_CHECK_release := -Os -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
+COLD_release := $(addprefix src/core/,backtrace.c foreign.c maps.c options.c report.c stats.c)
 OPT_san       := -O1 -g -fno-omit-frame-pointer
 SAN_thread    := -fsanitize=thread
 SAN_address   := -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=all
@@ -134,7 +136,7 @@ $(OUT)/$(1)/obj/sources: FORCE
 
 $(OUT)/$(1)/obj/%.o: src/%.c $(OUT)/$(1)/obj/flags
 	@mkdir -p $$(@D)
-	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/%,$$<),$(OPT_CHECK_$(1))) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
+	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/% $(COLD_$(1)),$$<),$(OPT_CHECK_$(1))) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
 
 -include $(SRCS:src/%.c=$(OUT)/$(1)/obj/%.d)
 endef

@@ -363,7 +363,16 @@ Test(os, the_kept_stderr_outlives_the_programs) {
     check(fread(text, 1, 7, file) == 4 && strcmp(text, "said") == 0);
 }
 
-Test(os, getenv_finds_what_is_set) {
-    check(setenv("HKM_UNIT", "value", 1) == 0 && strcmp(os_getenv("HKM_UNIT"), "value") == 0);
-    check(unsetenv("HKM_UNIT") == 0 && os_getenv("HKM_UNIT") == NULL);
+Test(os, variables_are_found_by_the_beginning_of_their_names) {
+    check(clearenv() == 0);
+    size_t at = 0;
+    check(os_next_variable("HKM_", &at) == NULL, "no environment");
+    char *variables[] = {"HKM_A=1", "OTHER=HKM_X=2", "HKM_=", "HKM", "HKM_B=", NULL};
+    environ = variables;
+    check(strcmp(os_next_variable("HKM_", &at), "A=1") == 0);
+    check(strcmp(os_next_variable("HKM_", &at), "=") == 0);
+    check(strcmp(os_next_variable("HKM_", &at), "B=") == 0);
+    check(os_next_variable("HKM_", &at) == NULL && os_next_variable("HKM_", &at) == NULL);
+    at = 0;
+    check(os_next_variable("NONE", &at) == NULL);
 }

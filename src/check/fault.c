@@ -16,8 +16,7 @@ void fault_note(const char *what, const void *address, ptrdiff_t offset) {
 }
 
 /* The lines behind the first one; `words` is what the code that found it says. */
-static _Noreturn void finish(const struct invariant_row *row, const char *words,
-                             const void *about) {
+static _Noreturn void finish(enum invariant invariant, const char *words, const void *about) {
     struct text line = {0};
     text_add(&line, "hakmem: corrupted metadata: invariant ");
     text_add(&line, words);
@@ -25,11 +24,12 @@ static _Noreturn void finish(const struct invariant_row *row, const char *words,
     text_pointer(&line, about);
     if (arena_bytes() != 0 && arena_contains(about))
         report_place(&line, about);
-    if (row != NULL) {
+    if (invariant < INVARIANT_COUNT) {
+        struct invariant_row row = invariant_row(invariant);
         text_add(&line, "\n  ");
-        text_add(&line, row->number);
+        text_add(&line, row.number);
         text_add(&line, ". ");
-        text_add(&line, row->text);
+        text_add(&line, row.text);
     }
     text_add(&line, note.chars);
     report_end(&line, words, about);
@@ -37,13 +37,13 @@ static _Noreturn void finish(const struct invariant_row *row, const char *words,
 
 static _Noreturn void fault(enum invariant invariant, const char *expected, const char *found,
                             const void *about) {
-    const struct invariant_row *row = &invariant_table[invariant];
+    struct invariant_row row = invariant_row(invariant);
     struct text words = {0};
-    report_check_line(row->number, row->keyword, expected, found, about);
-    text_add(&words, row->number);
+    report_check_line(row.number, row.keyword, expected, found, about);
+    text_add(&words, row.number);
     text_add(&words, " ");
-    text_add(&words, row->keyword);
-    finish(row, words.chars, about);
+    text_add(&words, row.keyword);
+    finish(invariant, words.chars, about);
 }
 
 void fault_words(enum invariant invariant, const char *expected, const char *found,
@@ -67,9 +67,11 @@ void fault_numbers(enum invariant invariant, uint64_t expected, uint64_t found, 
 }
 
 /* Where hkm_require or hkm_assert cites a number: only that it does not hold is known. */
-void hkm_broken(const char *invariant, const void *about) {
-    const struct invariant_row *row = invariant_cited(invariant);
-    if (row != NULL)
-        report_check_line(row->number, row->keyword, "true", "false", about);
-    finish(row, invariant, about);
+void hkm_broken(const char *citation, const void *about) {
+    enum invariant invariant = invariant_cited(citation);
+    if (invariant < INVARIANT_COUNT) {
+        struct invariant_row row = invariant_row(invariant);
+        report_check_line(row.number, row.keyword, "true", "false", about);
+    }
+    finish(invariant, citation, about);
 }

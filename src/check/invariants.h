@@ -239,12 +239,11 @@
 enum invariant { INVARIANTS(INVARIANT_ENUM) INVARIANT_COUNT };
 
 struct invariant_row {
-    const char *number, *keyword, *function, *text;
-    unsigned level;
+    const char *number, *keyword, *text;
 };
-extern const struct invariant_row invariant_table[INVARIANT_COUNT];
+struct invariant_row invariant_row(enum invariant which);
 
-/* The row that a citation such as "S1 free count" names; NULL when there is none. */
-const struct invariant_row *invariant_cited(const char *citation);
+/* The one that a citation such as "S1 free count" names; INVARIANT_COUNT when there is none. */
+enum invariant invariant_cited(const char *citation);
 
 #endif

@@ -7,6 +7,8 @@
 #include "base/text.h"
 #include "os/os.h"
 
+#define PREFIX "HAKMEM_" /* of environment variables */
+
 #define DEFAULTS_                                                                                 \
     .fast_cap = MAGAZINE_ENTRIES_MAX, .fill_batch = 256, .drain_interval = 250,                   \
     .purge_delay_ms = 1000, .lru_superslabs = 1024, .big_cache_mib = 256, .prewarm = 0,           \
@@ -151,23 +153,31 @@ static void read_pair(const char *pair, size_t length, bool *help) {
     complain(pair, length, "is unknown");
 }
 
-static void read_variable(const struct entry *e) {
-    struct text name = {0};
-    text_add(&name, "HAKMEM_");
-    size_t prefix = name.used;
-    text_add(&name, e->name);
-    for (size_t i = prefix; i < name.used; i++) {
-        if (name.chars[i] >= 'a' && name.chars[i] <= 'z')
-            name.chars[i] = (char)(name.chars[i] - 'a' + 'A');
+static int upper(int c) { return c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c; }
+
+/* HAKMEM_NAME=value, from NAME on. */
+static void read_variable(const char *rest) {
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const char *name = table[i].name;
+        size_t length = 0;
+        while (name[length] != '\0' && rest[length] == upper(name[length]))
+            length++;
+        if (name[length] == '\0' && rest[length] == '=') {
+            const char *whole = rest - (sizeof PREFIX - 1);
+            set(&table[i], rest + length + 1, strlen(rest + length + 1), whole, strlen(whole));
+            return;
+        }
     }
-    const char *value = os_getenv(name.chars);
-    if (value == NULL)
-        return;
-    struct text whole = {0};
-    text_add(&whole, name.chars);
-    text_add(&whole, "=");
-    text_add(&whole, value);
-    set(e, value, strlen(value), whole.chars, whole.used);
+}
+
+/* HAKMEM_OPTIONS="name=value,..." */
+static void read_list(const char *all, bool *help) {
+    while (*all != '\0') {
+        size_t length = strcspn(all, ",");
+        if (length > 0)
+            read_pair(all, length, help);
+        all += length + (all[length] == ',' ? 1 : 0);
+    }
 }
 
 static void print_help(void) {
@@ -203,15 +213,11 @@ static void print_help(void) {
 
 void options_load(void) {
     bool help = false;
-    const char *all = os_getenv("HAKMEM_OPTIONS");
-    while (all != NULL && *all != '\0') {
-        size_t length = strcspn(all, ",");
-        if (length > 0)
-            read_pair(all, length, &help);
-        all += length + (all[length] == ',' ? 1 : 0);
-    }
-    for (size_t i = 0; i < OPTION_COUNT; i++)
-        read_variable(&table[i]);
+    const char *rest;
+    for (size_t at = 0; (rest = os_next_variable(PREFIX "OPTIONS=", &at)) != NULL;)
+        read_list(rest, &help);
+    for (size_t at = 0; (rest = os_next_variable(PREFIX, &at)) != NULL;)
+        read_variable(rest);
     if (help)
         print_help();
 }

@@ -78,8 +78,9 @@ bool os_peek(const void *from, void *to, size_t bytes);
  * until that returns false. False when the file can not be opened. Async-signal-safe. */
 bool os_each_line(const char *path, char *buffer, size_t bytes,
                   bool (*each)(const char *line, void *arg), void *arg);
-/* Value of an environment variable, NULL in set-uid programs. */
-const char *os_getenv(const char *name);
+/* The next environment variable whose name begins with `prefix`, behind that, as "REST=value"; NULL
+ * when there is none, and in set-uid programs. *at is 0 at first. */
+const char *os_next_variable(const char *prefix, size_t *at);
 
 /* How often a call of this kind was made, the failed ones too. */
 uint64_t os_call_count(enum os_call call);

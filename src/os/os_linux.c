@@ -289,4 +289,15 @@ bool os_each_line(const char *path, char *buffer, size_t bytes,
     return true;
 }
 
-const char *os_getenv(const char *name) { return secure_getenv(name); }
+const char *os_next_variable(const char *prefix, size_t *at) {
+    if (environ == NULL || getauxval(AT_SECURE) != 0)
+        return NULL;
+    size_t length = strlen(prefix);
+    for (char **variable = environ + *at; *variable != NULL; variable++) {
+        if (strncmp(*variable, prefix, length) == 0) {
+            *at = (size_t)(variable - environ) + 1;
+            return *variable + length;
+        }
+    }
+    return NULL;
+}
