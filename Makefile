@@ -47,7 +47,7 @@ BASE := -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden -fno-pl
 WFLAGS := $(WARN) $(if $(WERROR),-Werror)
 
 SO_LDFLAGS := -shared -Wl,-z,now -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--hash-style=gnu \
-              -Wl,--gc-sections -Wl,--no-undefined -Wl,--version-script=$(MAP)
+              -Wl,--gc-sections -Wl,--sort-section=name -Wl,--no-undefined -Wl,--version-script=$(MAP)
 
 # Each build: its compiler and its flags.  CHECK_x is the one difference in the source.
 SANITIZERS := thread address undefined memory

@@ -13,11 +13,11 @@
 
 /* Static, because a thread's stack may be tiny; `busy` lets one thread in. */
 static ATOMIC(uint32_t) busy;
-static struct { uintptr_t start, end; } ranges[RANGES_MAX];
+static HKM_SPARSE struct { uintptr_t start, end; } ranges[RANGES_MAX];
 static unsigned range_count;
 static uintptr_t stack_here, stack_end;
-static uintptr_t frames[FRAMES_MAX];
-static char buffer[4096];
+static HKM_SPARSE uintptr_t frames[FRAMES_MAX];
+static HKM_SPARSE char buffer[4096];
 
 static bool collect(const struct maps_region *region, void *arg) {
     (void)arg;

@@ -6,11 +6,11 @@
 #include "core/heap.h"
 #include "core/options.h"
 
-struct heap heap_none;
-struct heap heap_gone;
+HKM_SPARSE struct heap heap_none;
+HKM_SPARSE struct heap heap_gone;
 __thread struct heap *heap_mine __attribute__((tls_model("initial-exec"))) = &heap_none;
 
-static ATOMIC(struct heap *) heaps[HEAPS_MAX];
+static HKM_SPARSE ATOMIC(struct heap *) heaps[HEAPS_MAX];
 static ATOMIC(uint32_t) heaps_used;
 static bitset_word orphans[HEAPS_MAX / 64];
 static ATOMIC(uint32_t) orphan_count;

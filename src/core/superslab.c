@@ -8,10 +8,10 @@
 #include "core/options.h"
 #include "core/watch.h"
 
-bitset_word superslab_avail[ARENA_SUPERSLABS_MAX / 64];
-bitset_word superslab_open[ARENA_SUPERSLABS_MAX / 64];
-bitset_word superslab_warm[ARENA_SUPERSLABS_MAX / 64];
-static bitset_word committed[ARENA_SUPERSLABS_MAX / 64];
+HKM_SPARSE bitset_word superslab_avail[ARENA_SUPERSLABS_MAX / 64];
+HKM_SPARSE bitset_word superslab_open[ARENA_SUPERSLABS_MAX / 64];
+HKM_SPARSE bitset_word superslab_warm[ARENA_SUPERSLABS_MAX / 64];
+static HKM_SPARSE bitset_word committed[ARENA_SUPERSLABS_MAX / 64];
 
 #define MAPS_PURGE_MIN 8u /* SuperSlabs side by side for which purging their maps pays its calls */
 
