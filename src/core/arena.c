@@ -124,7 +124,6 @@ int arena_init(size_t bytes_max) {
     }
     if (start == NULL)
         return ENOMEM;
-    (void)os_small(start, total); /* where huge pages pay, a SuperSlab asks for them */
     (void)lay_out(start, bytes);
     arena.base = (uintptr_t)origins[PAIR_CLASSES];
     arena.last = arena.base + bytes - 1;

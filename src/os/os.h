@@ -17,7 +17,7 @@ enum os_call { OS_MMAP, OS_MUNMAP, OS_MPROTECT, OS_MADVISE, OS_MREMAP, OS_CALLS 
 /* The page size in bytes: 4, 16 or 64 KiB. No system call. */
 size_t os_page_bytes(void);
 
-/* Reserves `bytes` of inaccessible address space; NULL when there is none. */
+/* Reserves `bytes` of inaccessible address space, for small pages; NULL when there is none. */
 void *os_reserve(size_t bytes);
 /* Lets the pages of a range of a reservation be absent in a process that has all its memory locked
  * (mlockall), where else a commit makes all of them resident. */

@@ -75,7 +75,10 @@ void *os_reserve(size_t bytes) {
     int saved = errno;
     void *start = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     errno = saved;
-    return start == MAP_FAILED ? NULL : start;
+    if (start == MAP_FAILED)
+        return NULL;
+    (void)os_small(start, bytes);
+    return start;
 }
 
 void os_unlock(void *start, size_t bytes) {
@@ -124,7 +127,7 @@ int os_renew(void *start, size_t bytes) {
     void *at = mmap(start, bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
     if (at != MAP_FAILED)
-        (void)madvise(start, bytes, MADV_NOHUGEPAGE);
+        (void)os_small(start, bytes);
     return outcome(at == MAP_FAILED, saved);
 }
 
