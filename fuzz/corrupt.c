@@ -279,9 +279,10 @@ static void add_head(uint32_t number) {
     struct slot_head *head = slot_head(number);
     unsigned class = arena_class_of_slot(number);
     ADD("head", head, state, NULL);
-    add("head.padding", "not used", (char *)head + 2, 2);
+    add("head.padding", "not used", (char *)head + 3, 1);
     if (class == CLASS_LARGE_HEAD) {
         ADD("head", head, moved, "only whether a release renews the mapping");
+        ADD("head", head, fresh, "only whether huge pages are thought of");
         ADD("head", head, run_slots, NULL);
         if (slot_state(number) == SLOT_LARGE)
             ADD("head", head, large_bytes, NULL);
@@ -289,6 +290,7 @@ static void add_head(uint32_t number) {
             add("head.large_bytes, cached", "written when the run is taken", &head->large_bytes, 8);
     } else {
         add("head.moved of a small run", "for large runs only", &head->moved, 1);
+        add("head.fresh of a small run", "for large runs only", &head->fresh, 1);
         add("head.run_slots of a small run", NULL, &head->run_slots, 4);
         add("head.large_bytes of a small run", "for large runs only", &head->large_bytes, 8);
     }

@@ -352,7 +352,7 @@ Test(large, a_moved_block_that_shrinks_or_dies_leaves_slots_that_read_as_zeros) 
     check(!moved || clean == 16, "%zu", clean);
 }
 
-/* ---- huge pages ----
+/* ---- huge pages ---- */
 
 /* How many SuperSlabs of a block were given huge pages. */
 static size_t huge_in(uint32_t slot) {
@@ -399,8 +399,27 @@ Test(large, huge_pages_come_after_a_block_was_filled_for_16_times_as_much) {
     slot = alloc(MIB(4));
     check(huge_in(slot) == 0, "nothing was touched, nothing earned");
     stamp(slot, MIB(4), 1);
-    slot = alloc(MIB(5));
-    check(huge_in(slot) == 2, "not where the rest is for others");
+    check(huge_in(alloc(MIB(4) + KIB(448))) == 2, "not where most of it is for others");
+    unsigned whole = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        size_t huge = huge_in(alloc(MIB(5)));
+        check(huge == 2 || huge == 3);
+        whole += huge == 3;
+    }
+    check(whole == 6, "each fourth has a piece left to look at");
+}
+
+Test(large, a_block_tells_at_its_end_whether_it_was_filled) {
+    start_arena(MIB(512));
+    uint32_t slot = alloc(MIB(4));
+    uint32_t other = alloc(MIB(8));
+    stamp(slot, MIB(4), 1);
+    check(large_free(slot) && huge_in(alloc(MIB(6))) == 3, "filled after the next was placed");
+    stamp(other, MIB(6), 1); /* not its last quarter */
+    check(slot_head(other)->fresh == 1 && large_free(other));
+    uint32_t again = alloc(MIB(8));
+    check(again == other && slot_head(again)->fresh == 0, "it has told already");
+    check(huge_in(alloc(MIB(20))) == 0);
 }
 
 Test(large, a_sparse_block_takes_all_credit_away) {

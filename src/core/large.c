@@ -182,39 +182,42 @@ static void cache_put(uint32_t slot) {
  *
  * A block may be touched here and there only, so new SuperSlabs get huge pages on credit: when the
  * next ones are taken, the part of a block that got small pages last tells by what is resident of
- * it whether the program fills what it gets. What was filled earns credit for 16 times as much,
- * what was not ends it. So a sparse program stays with small pages, and one that becomes sparse
- * wastes a few times what it had filled, at most CREDIT_SLOTS_MAX. */
+ * it whether the program fills what it gets, and so does the end of a block that is freed. What was
+ * filled earns credit for 16 times as much, what was not ends it. So a sparse program stays with
+ * small pages, and one that becomes sparse wastes a few times what it had filled, at most
+ * CREDIT_SLOTS_MAX; less where its blocks end within a SuperSlab, because some of these pieces
+ * always have small pages. */
 
 #define CREDIT_EACH 16u
 #define CREDIT_SLOTS_MAX (uint32_t)(MIB(256) >> SLOT_SHIFT)
-#define WATCH_SLOTS_MIN 8u
-#define NEARLY_ALL_SLOTS 28u /* of a SuperSlab */
+#define PIECE_SLOTS_MIN 8u /* of a SuperSlab, that tell, or that a huge page pays for */
 #define SPARSE_SKIP_MAX 63u /* placements without a look, where the program is sparse */
+
+#define LOOK_EACH 4u /* of so many last pieces one keeps small pages */
 
 static ATOMIC(uint64_t) watched; /* first slot << 32 | slots from there on, with small pages */
 static ATOMIC(uint32_t) credit;  /* slots */
+static ATOMIC(uint32_t) pieces;
 static ATOMIC(uint32_t) skip, skipped; /* looks left out after the last that found sparse use */
 
 /* Has the next placement look at `slots` slots of a block; not at so few that the rest of its last
  * slot counts. */
 static void watch(uint32_t first_slot, size_t slots) {
-    if (slots >= WATCH_SLOTS_MIN)
+    if (slots >= PIECE_SLOTS_MIN)
         atomic_put(&watched, (uint64_t)first_slot << 32 | slots, relaxed);
 }
 
-static void judge(void) {
-    uint64_t word = atomic_get(&watched, relaxed);
-    if (word == 0 || !atomic_cas(&watched, &word, 0, relaxed, relaxed))
-        return;
+/* What `slots` slots from here on tell, or as many of them as lie in one SuperSlab; `untouched` is
+ * what it means that none is resident. */
+static void judge(uint32_t slot, size_t slots, enum superslab_use untouched) {
     if (atomic_get(&skipped, relaxed) < atomic_get(&skip, relaxed)) {
         counter_add(&skipped, 1);
         return;
     }
-    uint32_t slot = (uint32_t)(word >> 32);
-    size_t slots = word & UINT32_MAX;
     size_t here = SUPERSLAB_SLOTS - slot % SUPERSLAB_SLOTS;
     enum superslab_use use = superslab_use(slot, here < slots ? here : slots);
+    if (use == USE_UNKNOWN)
+        use = untouched;
     if (use == USE_UNKNOWN)
         return;
     size_t sum = use == USE_SPARSE ? 0 : atomic_get(&credit, relaxed) + slots * CREDIT_EACH;
@@ -223,6 +226,26 @@ static void judge(void) {
     atomic_put(&skip, use == USE_FILLED ? 0 : more < SPARSE_SKIP_MAX ? more : SPARSE_SKIP_MAX,
                relaxed);
     atomic_put(&skipped, 0, relaxed);
+}
+
+static void judge_watched(void) {
+    uint64_t word = atomic_get(&watched, relaxed);
+    if (word != 0 && atomic_cas(&watched, &word, 0, relaxed, relaxed))
+        judge((uint32_t)(word >> 32), word & UINT32_MAX, USE_UNKNOWN); /* it may be touched yet */
+}
+
+/* By the last SuperSlab that holds more than a little of it; once, because what comes out of the
+ * big cache is resident already. */
+static void judge_freed(uint32_t slot) {
+    struct slot_head *head = slot_head(slot);
+    size_t slots = head->run_slots;
+    if (head->fresh == 0 || slots < PIECE_SLOTS_MIN || options.large_pages != LARGE_PAGES_AUTO)
+        return;
+    head->fresh = 0;
+    size_t from = (slots - PIECE_SLOTS_MIN) / SUPERSLAB_SLOTS * SUPERSLAB_SLOTS;
+    uint32_t last = slot + (uint32_t)from;
+    if (atomic_get(&superslab_at(last / SUPERSLAB_SLOTS)->pages, relaxed) == PAGES_SMALL)
+        judge(last, slots - from, USE_SPARSE);
 }
 
 /* How many of `count` SuperSlabs credit is there for; it is taken. */
@@ -238,8 +261,9 @@ static size_t spend(size_t count) {
 
 /* Chooses the pages of SuperSlabs that were just taken for `slots` slots. */
 static void choose_pages(uint32_t first, size_t count, size_t slots) {
-    judge();
-    bool last_too = slots % SUPERSLAB_SLOTS >= NEARLY_ALL_SLOTS;
+    judge_watched();
+    bool last_too = slots % SUPERSLAB_SLOTS >= PIECE_SLOTS_MIN &&
+                    atomic_add(&pieces, 1, relaxed) % LOOK_EACH != 0;
     size_t full = last_too ? count : slots / SUPERSLAB_SLOTS;
     size_t huge = 0;
     if (options.large_pages == LARGE_PAGES_ON) {
@@ -286,6 +310,7 @@ static uint32_t place(size_t slots, size_t alignment, size_t bytes, bool *clean)
         return 0;
     *clean = superslab_soil(slot, slots);
     struct slot_head *head = slot_head(slot);
+    head->fresh = *clean;
     head->run_slots = (uint32_t)slots;
     head->large_bytes = bytes;
     head->moved = 0;
@@ -323,6 +348,7 @@ bool large_free(uint32_t slot) {
         return false;
     atomic_sub(&live_blocks, 1, relaxed);
     atomic_sub(&live_bytes, bytes, relaxed);
+    judge_freed(slot);
     cache_put(slot);
     return true;
 }

@@ -33,6 +33,7 @@
 struct slot_head {
     ATOMIC(uint8_t) state; /* enum slot_state */
     uint8_t moved;         /* LARGE, CACHED: its pages came by os_move */
+    uint8_t fresh;         /* LARGE: none of its pages was resident when it was placed */
     uint32_t run_slots;
     size_t large_bytes; /* LARGE: usable size */
 };
