@@ -190,10 +190,9 @@ static void cache_put(uint32_t slot) {
 
 #define CREDIT_EACH 16u
 #define CREDIT_SLOTS_MAX (uint32_t)(MIB(256) >> SLOT_SHIFT)
-#define PIECE_SLOTS_MIN 8u /* of a SuperSlab, that tell, or that a huge page pays for */
+#define PIECE_SLOTS_MIN 8u  /* of a SuperSlab, that tell, or that a huge page pays for */
+#define LOOK_EACH 4u        /* of so many last pieces one keeps small pages */
 #define SPARSE_SKIP_MAX 63u /* placements without a look, where the program is sparse */
-
-#define LOOK_EACH 4u /* of so many last pieces one keeps small pages */
 
 static ATOMIC(uint64_t) watched; /* first slot << 32 | slots from there on, with small pages */
 static ATOMIC(uint32_t) credit;  /* slots */
@@ -262,11 +261,12 @@ static size_t spend(size_t count) {
 /* Chooses the pages of SuperSlabs that were just taken for `slots` slots. */
 static void choose_pages(uint32_t first, size_t count, size_t slots) {
     judge_watched();
+    bool always = options.large_pages == LARGE_PAGES_ON;
     bool last_too = slots % SUPERSLAB_SLOTS >= PIECE_SLOTS_MIN &&
-                    atomic_add(&pieces, 1, relaxed) % LOOK_EACH != 0;
+                    (always || atomic_add(&pieces, 1, relaxed) % LOOK_EACH != 0);
     size_t full = last_too ? count : slots / SUPERSLAB_SLOTS;
     size_t huge = 0;
-    if (options.large_pages == LARGE_PAGES_ON) {
+    if (always) {
         huge = full;
         (void)superslab_make_huge(first, huge);
     } else if (options.large_pages == LARGE_PAGES_AUTO) {
