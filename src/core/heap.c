@@ -558,8 +558,8 @@ static void grow(struct heap *heap, struct magazine *m, unsigned class, bool spi
 /* A program that frees more than the largest magazine holds will allocate as much again, and is
  * better served from the bitmaps, where neighbours come out together, than from a deep stack in the
  * order of the frees. From the first overflow to the next drain such a magazine is a small one, as
- * is one that was deep before the program became larger:
- * each flush sends home twice as much as comes in until the next. */
+ * is one that was deep before the program became larger: each flush sends home twice as much as
+ * comes in until the next. */
 static void shrink_flooded(struct heap *heap, struct magazine *m, unsigned class) {
     uint32_t cap = held(m) + FLUSH_MOST / 2;
     m->cap_max = cap > FLOODED_CAP ? cap : FLOODED_CAP;

@@ -192,7 +192,7 @@ static void cache_put(uint32_t slot) {
 #define CREDIT_SLOTS_MAX (uint32_t)(MIB(256) >> SLOT_SHIFT)
 #define PIECE_SLOTS_MIN 8u  /* of a SuperSlab, that tell, or that a huge page pays for */
 #define LOOK_EACH 4u        /* of so many last pieces one keeps small pages */
-#define SPARSE_SKIP_MAX 63u /* placements without a look, where the program is sparse */
+#define SPARSE_SKIP_MAX 63u /* blocks without a look, where the program is sparse */
 
 static ATOMIC(uint64_t) watched; /* first slot << 32 | slots from there on, with small pages */
 static ATOMIC(uint32_t) credit;  /* slots */
