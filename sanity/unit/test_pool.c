@@ -278,25 +278,33 @@ Test(pool, huge_pages_are_asked_for_while_a_heap_of_some_size_fills_what_it_take
     }
 }
 
-/* Of a heap with many classes most runs of the last SuperSlab are still being filled. */
-Test(pool, huge_pages_are_asked_for_where_the_last_superslab_but_one_was_filled) {
-    check(arena_init(MIB(128)) == 0);
+/* Takes SuperSlabs, of which each sparse_each-th has a quarter of its blocks out, the others all;
+ * returns how many got huge pages. */
+static unsigned huge_among(unsigned sparse_each) {
     static void *out[SLOT_BLOCKS_MAX];
-    unsigned stage;
+    unsigned stage, huge = 0;
     for (uint32_t superslabs = superslab_held(); superslabs < 24;) {
         struct slot *slot = take_any(32, me, &stage);
-        uint32_t number = slot_number(slot) / SUPERSLAB_SLOTS;
         if (superslab_held() != superslabs) {
             superslabs = superslab_held();
-            bool soon_after_filled = superslabs >= 6 && superslabs % 3 != 0;
-            check((superslab_at(number)->pages == PAGES_HUGE) == soon_after_filled, "%u held",
-                  superslabs);
+            huge += superslab_at(slot_number(slot) / SUPERSLAB_SLOTS)->pages == PAGES_HUGE;
         }
-        if (superslabs % 3 == 0) { /* each third one is filled */
-            check(slot_take(slot, out + SLOT_BLOCKS_MAX, SLOT_BLOCKS_MAX) == slot->capacity);
-            memset(arena_slot_start(slot_number(slot)), 1, SLOT_BYTES);
-        }
+        unsigned want = superslabs % sparse_each == 0 ? slot->capacity / 4 : slot->capacity;
+        check(slot_take(slot, out + SLOT_BLOCKS_MAX, want) == want);
+        memset(arena_slot_start(slot_number(slot)), 1, want * KIB(1));
     }
+    return huge;
+}
+
+/* Of a heap with many classes most runs of the last SuperSlab are still being filled. */
+Test(pool, huge_pages_are_asked_for_though_one_of_four_superslabs_is_sparse) {
+    check(arena_init(MIB(128)) == 0);
+    check(huge_among(4) == 24 - 5);
+}
+
+Test(pool, a_filled_superslab_between_sparse_ones_earns_no_huge_pages) {
+    check(arena_init(MIB(128)) == 0);
+    check(huge_among(2) == 0);
 }
 
 Test(pool, blocks_of_which_little_is_touched_get_small_pages) {

@@ -5,7 +5,9 @@
 #include "core/options.h"
 #include "core/superslab.h"
 
-#define HUGE_FROM 6u /* SuperSlabs held */
+#define HUGE_FROM 6u  /* SuperSlabs held */
+#define LOOK_AT 4u    /* of them, for how full they are, ... */
+#define LOOK_BACK 32u /* ... of so many below a new one */
 
 /* One cache line a class: threads that work in different classes do not meet. */
 static struct {
@@ -42,13 +44,15 @@ static void push(unsigned class, struct slot *slot) {
 #define SEARCH_FIRST 256u
 #define SEARCH_RESIDENT 32u /* fewer: where there are many open ones it is one more search */
 
-/* Of stage 2; its `newest` is the SuperSlab that stage 3 took last. */
-static struct superslab_search search;
-static ATOMIC(uint32_t) before_newest; /* what `newest` was before it */
+static struct superslab_search search; /* of stage 2 */
 
-/* Whether seven eighths of a SuperSlab are blocks that are out. */
-static bool is_dense(uint32_t superslab) {
-    size_t out = 0;
+/* What of a SuperSlab is carved, and how much of that is blocks that are out. */
+struct carved {
+    size_t bytes, out;
+};
+
+static struct carved carved_of(uint32_t superslab) {
+    struct carved sum = {0, 0};
     for (uint32_t s = 0; s < SUPERSLAB_SLOTS;) {
         uint32_t number = superslab * SUPERSLAB_SLOTS + s;
         unsigned class = arena_class_of_slot(number);
@@ -56,32 +60,50 @@ static bool is_dense(uint32_t superslab) {
         if (class != 0 && class < CLASS_COUNT) {
             const struct sizeclass *sc = &sizeclass_table[class];
             unsigned free = slot_free(slot_at(number));
-            out += free < sc->capacity ? (size_t)(sc->capacity - free) * sc->bytes : 0;
             step = sc->run_slots;
+            sum.bytes += step * SLOT_BYTES;
+            sum.out += free < sc->capacity ? (size_t)(sc->capacity - free) * sc->bytes : 0;
         }
         s += step;
     }
-    return out >= SUPERSLAB_BYTES / 8 * 7;
+    return sum;
 }
 
-static bool was_filled(uint32_t superslab) {
-    return is_dense(superslab) &&
+static bool was_filled(uint32_t superslab, size_t out) {
+    return out >= SUPERSLAB_BYTES / 8 * 7 &&
            superslab_use(superslab * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS) != USE_SPARSE;
 }
 
+/* Whether of the last SuperSlabs below this one that are carved, one was filled, and of all
+ * together three quarters are out. One alone tells little: with many classes most runs of the
+ * newest are still being filled, and a program of sparse ones fills one now and then, too. */
+static bool lately_filled(uint32_t superslab) {
+    struct carved sum = {0, 0};
+    bool filled = false;
+    unsigned seen = 0;
+    for (uint32_t i = superslab; i-- > 1 && superslab - i <= LOOK_BACK && seen < LOOK_AT;) {
+        if (!superslab_in_use(i))
+            continue;
+        struct carved carved = carved_of(i);
+        seen += carved.bytes > 0;
+        sum.bytes += carved.bytes;
+        sum.out += carved.out;
+        filled = filled || was_filled(i, carved.out);
+    }
+    return filled && sum.out >= sum.bytes / 4 * 3;
+}
+
 /* Whether a new SuperSlab will be full soon, so that one fault for all of it costs a fraction of
- * 512, and no more memory: the heap is of some size, and filled the last one, or the one before:
- * with many classes most runs of the last are still being filled. Many threads or classes that each
- * need a little fill neither. */
-static bool wants_huge(void) {
+ * 512, and no more memory: the heap is of some size, and fills what it takes. Many threads or
+ * classes that each need a little do not. */
+static bool wants_huge(uint32_t superslab) {
     if (options.large_pages != LARGE_PAGES_AUTO)
         return options.large_pages == LARGE_PAGES_ON;
-    return superslab_held() >= HUGE_FROM && (was_filled(atomic_get(&search.newest, relaxed)) ||
-                                             was_filled(atomic_get(&before_newest, relaxed)));
+    return superslab_held() >= HUGE_FROM && lately_filled(superslab);
 }
 
 static void choose_pages(uint32_t superslab) {
-    if (wants_huge())
+    if (wants_huge(superslab))
         (void)superslab_make_huge(superslab, 1);
     else
         superslab_make_small(superslab, 1);
@@ -96,7 +118,6 @@ static uint32_t claim_new(unsigned run) {
     uint32_t first = superslab * SUPERSLAB_SLOTS;
     if (atomic_get(&superslab_at(superslab)->dirty, relaxed) == 0)
         choose_pages(superslab);
-    atomic_put(&before_newest, atomic_get(&search.newest, relaxed), relaxed);
     atomic_put(&search.newest, superslab, relaxed);
     if (run < SUPERSLAB_SLOTS)
         superslab_release(first + run, SUPERSLAB_SLOTS - run, os_clock_ms());
