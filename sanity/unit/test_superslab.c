@@ -262,6 +262,40 @@ Test(superslab, purge_returns_empty_superslabs_alone_and_in_rows) {
     }
 }
 
+Test(superslab, some_of_the_idle_memory_is_purged_when_some_is_asked_for) {
+    start_arena(MIB(512));
+    int error;
+    uint32_t first = superslab_take(100, 1, &error);
+    write_all(first * 32, 100 * 32);
+    superslab_release(first * 32, 90 * 32, 1000);
+    for (uint32_t i = first + 90; i < first + 100; i++)
+        release_mask(i, 0xff, 1000);
+    check(superslab_purge_some(1500, 1000, MIB(1)) == 0, "too early");
+    check(superslab_purge_some(2000, 1000, 0) == 0);
+    check(superslab_purge_some(2000, 1000, 1) == MIB(2));
+    check(superslab_purge_some(2000, 1000, MIB(2)) == MIB(2));
+    check(superslab_purge_some(2000, 1000, MIB(2) + 1) == MIB(4));
+    check(superslab_warm_count() == 86);
+    check(superslab_purge_some(2000, 1000, MIB(170)) == MIB(170));
+    check(superslab_purge_some(2000, 1000, MIB(2) + 1) == MIB(2) + 8 * SLOT_BYTES);
+    check(superslab_idle_dirty() == 9 * 8 * SLOT_BYTES);
+    check_rules();
+}
+
+Test(superslab, fresh_counts_what_was_taken_and_not_resident) {
+    start_arena(MIB(64));
+    int error;
+    uint32_t before = superslab_fresh;
+    uint32_t first = superslab_take(3, 1, &error);
+    check(superslab_fresh - before == 3);
+    write_all(first * 32 + 40, 1);
+    superslab_release(first * 32, 96, 1000);
+    check(superslab_take_at(first, 3) == 0 && superslab_fresh - before == 5, "one was warm");
+    superslab_release(first * 32, 96, 1000);
+    check(superslab_take(1, 1, &error) == first + 1 && superslab_fresh - before == 5);
+    check(superslab_take(1000, 1, &error) == 0 && superslab_fresh - before == 5);
+}
+
 Test(superslab, slots_that_a_huge_page_made_resident_are_purged_with_or_without_use) {
     start_arena(MIB(64));
     uint32_t i = take_one();

@@ -9,7 +9,13 @@
 #define ALARM_BYTES KIB(256) /* idle dirty memory from which on a heap is armed */
 #define ALARM_MS 16u         /* at most so often */
 
+#define LEVEL_MS 8u          /* at least between two looks at whether the program has grown */
+#define DELAY_PARTS 8u       /* one is from purge to purge, and what keep_level waits for */
+
 static ATOMIC(uint32_t) last_ms;
+static ATOMIC(uint32_t) fresh_seen;  /* superslab_fresh, when it was last noticed */
+static ATOMIC(uint32_t) level_fresh; /* and at the last look, ... */
+static ATOMIC(uint32_t) level_ms;    /* ... which was then */
 
 /* What threads left in their magazines at their end. Some of it is of others' runs and goes to
  * their inboxes: to be done before these are emptied. */
@@ -54,15 +60,33 @@ static bool is_due(uint32_t now_ms, uint32_t step) {
     return now_ms - last >= step && atomic_cas(&last_ms, &last, now_ms, relaxed, relaxed);
 }
 
+/* Where the program takes SuperSlabs that are not resident, as much goes of what has been idle for
+ * a part of the delay: it lies in the wrong places, or is of the wrong size, and would stay beside
+ * the new memory while that is filled. */
+static HKM_NOINLINE void keep_level(uint32_t now_ms) {
+    uint32_t fresh = atomic_get(&superslab_fresh, relaxed);
+    uint32_t before = atomic_get(&level_fresh, relaxed);
+    atomic_put(&fresh_seen, fresh, relaxed);
+    if (now_ms - atomic_get(&level_ms, relaxed) < LEVEL_MS ||
+        !atomic_cas(&level_fresh, &before, fresh, relaxed, relaxed))
+        return;
+    atomic_put(&level_ms, now_ms, relaxed);
+    uint32_t age = (uint32_t)options.purge_delay_ms / DELAY_PARTS;
+    large_decay(now_ms, age);
+    (void)superslab_purge_some(now_ms, age, (size_t)(fresh - before) << SUPERSLAB_SHIFT);
+}
+
 void decay_tick(struct heap *heap) {
     uint32_t now = os_clock_ms();
-    uint32_t delay = (uint32_t)options.purge_delay_ms;
-    bool over = superslab_warm_count() > options.lru_superslabs;
+    if (unlikely(atomic_get(&superslab_fresh, relaxed) != atomic_get(&fresh_seen, relaxed)))
+        keep_level(now);
     if (heap != NULL && now - heap->drain_ms >= options.drain_interval) {
         heap->drain_ms = now;
         drain(heap, options.drain_interval == 0 ? DRAIN_ALL : DRAIN_AGED);
     }
-    if (is_due(now, delay / 8) || over)
+    uint32_t delay = (uint32_t)options.purge_delay_ms;
+    bool over = superslab_warm_count() > options.lru_superslabs;
+    if (over || is_due(now, delay / DELAY_PARTS))
         (void)run(heap, now, over ? 0 : delay);
     if (heap != NULL && now - heap->armed_ms >= ALARM_MS &&
         superslab_idle_dirty() + large_cached_bytes() >= ALARM_BYTES)

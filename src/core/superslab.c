@@ -12,8 +12,10 @@ HKM_SPARSE bitset_word superslab_avail[ARENA_SUPERSLABS_MAX / 64];
 HKM_SPARSE bitset_word superslab_open[ARENA_SUPERSLABS_MAX / 64];
 HKM_SPARSE bitset_word superslab_warm[ARENA_SUPERSLABS_MAX / 64];
 static HKM_SPARSE bitset_word committed[ARENA_SUPERSLABS_MAX / 64];
+ATOMIC(uint32_t) superslab_fresh;
 
-#define MAPS_PURGE_MIN 8u /* SuperSlabs side by side for which purging their maps pays its calls */
+#define PURGE_AT_ONCE 64u  /* SuperSlabs */
+#define MAPS_PURGE_MIN 8u  /* SuperSlabs side by side for which purging their maps pays its calls */
 
 #define KNOWN_STEP 1024u
 #define SEARCH_MORE 16u /* open SuperSlabs that superslab_claim_open looks at beyond the first */
@@ -142,6 +144,10 @@ static int adopt(uint32_t first, size_t count) {
     atomic_add(&held_count, (uint32_t)count, relaxed);
     if (error == 0) {
         raise_top((uint32_t)(first + count)); /* now their records can be read */
+        uint32_t fresh = 0;
+        for (size_t i = first; i < first + count; i++)
+            fresh += atomic_get(&superslab_at(i)->dirty, relaxed) == 0;
+        atomic_add(&superslab_fresh, fresh, relaxed);
     } else {
         for (size_t i = first; i < first + count; i++) {
             if (bitset_test(committed, i)) /* the others never were: their records may not exist */
@@ -506,11 +512,13 @@ static size_t purge_open(uint32_t superslab, uint32_t now_ms, uint32_t age_ms) {
     return bytes;
 }
 
-/* Empty SuperSlabs: neighbours go in one call, because large pieces cost less a page. */
-static size_t purge_warm(uint32_t from, uint32_t now_ms, uint32_t age_ms, uint32_t *next) {
+/* Empty SuperSlabs, at most `most`: neighbours go in one call, because large pieces cost less a
+ * page. */
+static size_t purge_warm(uint32_t from, uint32_t most, uint32_t now_ms, uint32_t age_ms,
+                         uint32_t *next) {
     uint32_t end = superslab_top();
     uint32_t i = from;
-    while (i < end && i - from < 64 && bitset_test(superslab_warm, i) &&
+    while (i < end && i - from < most && bitset_test(superslab_warm, i) &&
            is_idle(superslab_at(i), now_ms, age_ms) && bitset_claim(superslab_avail, i)) {
         require_free(i, UINT32_MAX);
         if (bitset_claim(superslab_warm, i)) {
@@ -545,19 +553,25 @@ static size_t purge_warm(uint32_t from, uint32_t now_ms, uint32_t age_ms, uint32
     return bytes;
 }
 
-size_t superslab_purge(uint32_t now_ms, uint32_t age_ms) {
+size_t superslab_purge_some(uint32_t now_ms, uint32_t age_ms, size_t most) {
     size_t bytes = 0;
     uint32_t end = superslab_top();
-    for (size_t i = bitset_next_set(superslab_warm, 0, end); i < end;) {
+    for (size_t i = bitset_next_set(superslab_warm, 0, end); i < end && bytes < most;) {
         uint32_t next;
-        bytes += purge_warm((uint32_t)i, now_ms, age_ms, &next);
+        size_t left = (most - bytes - 1) >> SUPERSLAB_SHIFT;
+        uint32_t count = left < PURGE_AT_ONCE ? (uint32_t)left + 1 : PURGE_AT_ONCE;
+        bytes += purge_warm((uint32_t)i, count, now_ms, age_ms, &next);
         i = bitset_next_set(superslab_warm, next, end);
     }
-    for (size_t i = bitset_next_set(superslab_open, 0, end); i < end;
+    for (size_t i = bitset_next_set(superslab_open, 0, end); i < end && bytes < most;
          i = bitset_next_set(superslab_open, i + 1, end))
         bytes += purge_open((uint32_t)i, now_ms, age_ms);
     atomic_add(&returned_bytes, bytes, relaxed);
     return bytes;
+}
+
+size_t superslab_purge(uint32_t now_ms, uint32_t age_ms) {
+    return superslab_purge_some(now_ms, age_ms, SIZE_MAX);
 }
 
 struct superslab_innards superslab_innards(void) {

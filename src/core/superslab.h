@@ -110,6 +110,8 @@ void superslab_release(uint32_t first_slot, size_t count, uint32_t now_ms);
 /* Gives dirty pages of slots that nobody holds back to the OS, if they have been idle for at least
  * `age_ms`. Returns the number of bytes. Enters the OS. */
 size_t superslab_purge(uint32_t now_ms, uint32_t age_ms);
+/* The same, until it has returned `most` bytes, or one SuperSlab's more. */
+size_t superslab_purge_some(uint32_t now_ms, uint32_t age_ms, size_t most);
 
 /* Whether a SuperSlab holds anything for the program: then its record can be read. One that is just
  * being committed does not yet. */
@@ -120,7 +122,9 @@ uint32_t superslab_top(void);
 uint32_t superslab_held(void);
 /* Bytes of dirty slots that nobody holds; approximate while threads run. */
 size_t superslab_idle_dirty(void);
-/* Number of warm SuperSlabs, likewise. */
+/* Number of SuperSlabs that were taken so far and had nothing resident; wraps. */
+extern ATOMIC(uint32_t) superslab_fresh;
+/* Number of warm SuperSlabs; approximate while threads run. */
 uint32_t superslab_warm_count(void);
 /* Bytes of SuperSlabs that are committed. */
 size_t superslab_committed_bytes(void);
