@@ -178,6 +178,31 @@ Test(pool, a_stack_holds_a_bounded_number_and_the_rest_become_UNUSED) {
     }
 }
 
+/* Hands `count` blocks of a run out and takes them back. */
+static void use(struct slot *slot, unsigned count) {
+    static void *out[SLOT_BLOCKS_MAX];
+    check(slot_take(slot, out + SLOT_BLOCKS_MAX, count) == count);
+    for (unsigned i = 1; i <= count; i++)
+        check(slot_put(slot, slot->class, out + SLOT_BLOCKS_MAX - i, 1) == 1);
+    check(slot_free(slot) == slot->capacity);
+}
+
+Test(pool, a_run_that_was_full_goes_to_any_class_and_another_stays_with_its_own) {
+    start_arena(MIB(64));
+    struct slot *sparse = take(5, 2);
+    use(sparse, sparse->capacity - 1u);
+    give(sparse, 0);
+    check(slot_state(slot_number(sparse)) == SLOT_EMPTY && take(5, 1) == sparse);
+    use(sparse, sparse->capacity);
+    give(sparse, 0);
+    check(slot_state(slot_number(sparse)) == SLOT_UNUSED && take(6, 2) == sparse);
+    give(sparse, 0);
+    check(slot_state(slot_number(sparse)) == SLOT_UNUSED, "its pages are still resident");
+    check(superslab_purge(os_clock_ms(), 0) > 0 && take(6, 2) == sparse);
+    give(sparse, 0);
+    check(slot_state(slot_number(sparse)) == SLOT_EMPTY, "they are not any more");
+}
+
 Test(pool, decay_retires_the_old_runs_and_keeps_the_young_ones) {
     start_arena(MIB(64));
     struct slot *slots[10];

@@ -81,7 +81,8 @@ static bool lately_filled(uint32_t superslab) {
     struct carved sum = {0, 0};
     bool filled = false;
     unsigned seen = 0;
-    for (uint32_t i = superslab; i-- > 1 && superslab - i <= LOOK_BACK && seen < LOOK_AT;) {
+    uint32_t end = superslab > LOOK_BACK ? superslab - LOOK_BACK : 1;
+    for (uint32_t i = superslab - 1; i >= end && seen < LOOK_AT; i--) {
         if (!superslab_in_use(i))
             continue;
         struct carved carved = carved_of(i);
@@ -125,7 +126,8 @@ static uint32_t claim_new(unsigned run) {
 }
 
 static struct slot *carve(uint32_t first, unsigned class, uint32_t owner) {
-    (void)superslab_soil(first, sizeclass_table[class].run_slots);
+    if (superslab_soil(first, sizeclass_table[class].run_slots))
+        slot_at(first)->filled = false;
     slot_carve(slot_at(first), class, owner);
     return slot_at(first);
 }
@@ -169,10 +171,12 @@ static void retire(struct slot *slot) {
     superslab_release(first, run, since);
 }
 
+/* What was never full stays with its class, which will touch the same few pages of it again. All
+ * pages of any other are resident: it is for whatever class needs it. */
 void pool_give(struct slot *slot) {
     unsigned class = slot->class;
     slot_own(slot, 0);
-    if (atomic_get(&stacks[class].count, relaxed) < empty_max(class))
+    if (!slot->filled && atomic_get(&stacks[class].count, relaxed) < empty_max(class))
         push(class, slot);
     else
         retire(slot);

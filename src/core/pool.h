@@ -21,7 +21,7 @@
 struct slot *pool_take(unsigned class, uint32_t owner, unsigned *stage);
 /* Likewise from stage 3; NULL when there is no memory. */
 struct slot *pool_take_new(unsigned class, uint32_t owner);
-/* Takes an EMPTY run over, to stage 1's stack, or back to UNUSED when that is full. */
+/* Takes an EMPTY run over: to stage 1's stack, or to UNUSED when that is full, or the run was. */
 void pool_give(struct slot *slot);
 /* EMPTY runs that have been so for at least age_ms become UNUSED. */
 void pool_decay(uint32_t now_ms, uint32_t age_ms);

@@ -114,5 +114,7 @@ unsigned slot_take(struct slot *slot, void **end, unsigned count) {
     }
     slot->first = (uint16_t)w;
     counter_add(&slot->free_count, (uint16_t)-taken);
+    if (taken == free)
+        slot->filled = true;
     return taken;
 }
