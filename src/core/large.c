@@ -118,11 +118,20 @@ static HKM_COLD void mend_holes(uint32_t now_ms) {
     }
 }
 
+/* `left`, the bytes that are yet to be found in the cache, less a run's. Entries behind the last
+ * that holds some need not be looked at; one that another thread fills meanwhile may be missed. */
+static size_t found(size_t left, uint64_t run) {
+    size_t bytes = (size_t)(run & UINT32_MAX) * SLOT_BYTES;
+    return bytes < left ? left - bytes : 0;
+}
+
 void large_decay(uint32_t now_ms, uint32_t age_ms) {
     if (unlikely(atomic_get(&given_up, relaxed) != 0))
         mend_holes(now_ms);
-    for (unsigned i = 0; i < CACHE_ENTRIES; i++) {
+    size_t left = large_cached_bytes();
+    for (unsigned i = 0; i < CACHE_ENTRIES && left > 0; i++) {
         uint64_t run = atomic_get(&cache[i].run, acquire);
+        left = found(left, run);
         uint32_t age = os_elapsed_ms(now_ms, atomic_get(&cache[i].since_ms, relaxed));
         if (run != 0 && age >= age_ms)
             cache_evict(i, run);
@@ -131,12 +140,12 @@ void large_decay(uint32_t now_ms, uint32_t age_ms) {
 
 /* The smallest cached run that fits and wastes at most a quarter; 0 if there is none. */
 static uint32_t cache_take(size_t slots, size_t alignment) {
-    if (atomic_get(&cached_bytes, relaxed) == 0)
-        return 0;
+    size_t left = large_cached_bytes();
     uint64_t best = 0;
     unsigned at = 0;
-    for (unsigned i = 0; i < CACHE_ENTRIES; i++) {
+    for (unsigned i = 0; i < CACHE_ENTRIES && left > 0; i++) {
         uint64_t run = atomic_get(&cache[i].run, acquire);
+        left = found(left, run);
         size_t count = run & UINT32_MAX;
         if (run != 0 && count >= slots && count <= slots + slots / 4 &&
             (best == 0 || count < (best & UINT32_MAX)) &&
