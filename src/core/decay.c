@@ -64,16 +64,18 @@ static bool is_due(uint32_t now_ms, uint32_t step) {
  * a part of the delay: it lies in the wrong places, or is of the wrong size, and would stay beside
  * the new memory while that is filled. */
 static HKM_NOINLINE void keep_level(uint32_t now_ms) {
-    uint32_t fresh = atomic_get(&superslab_fresh, relaxed);
     uint32_t before = atomic_get(&level_fresh, relaxed);
+    uint32_t fresh = atomic_get(&superslab_fresh, relaxed);
+    uint32_t grown = fresh - before;
     atomic_put(&fresh_seen, fresh, relaxed);
-    if (now_ms - atomic_get(&level_ms, relaxed) < LEVEL_MS ||
+    if ((int32_t)grown <= 0 || /* another thread has seen more, and looked */
+        now_ms - atomic_get(&level_ms, relaxed) < LEVEL_MS ||
         !atomic_cas(&level_fresh, &before, fresh, relaxed, relaxed))
         return;
     atomic_put(&level_ms, now_ms, relaxed);
     uint32_t age = (uint32_t)options.purge_delay_ms / DELAY_PARTS;
     large_decay(now_ms, age);
-    (void)superslab_purge_some(now_ms, age, (size_t)(fresh - before) << SUPERSLAB_SHIFT);
+    (void)superslab_purge_some(now_ms, age, (size_t)grown << SUPERSLAB_SHIFT);
 }
 
 void decay_tick(struct heap *heap) {
