@@ -25,7 +25,7 @@ static const struct options defaults = {DEFAULTS_};
     X(fill_batch, 1, 1024, "blocks", NULL, "most blocks moved to a front cache at once")          \
     X(drain_interval, 0, 3600000, "ms", NULL, "how often idle front caches are emptied")          \
     X(purge_delay_ms, 0, 3600000, "ms", NULL,                                                     \
-      "how long free memory is kept before the OS gets it")                                       \
+      "how long free memory is kept before the OS gets it; an eighth, where the heap grows")      \
     X(lru_superslabs, 0, 524288, "2 MiB", NULL, "most empty SuperSlabs kept with their pages")    \
     X(big_cache_mib, 0, 1048576, "MiB", NULL, "most memory in freed large blocks kept whole")     \
     X(prewarm, 0, 4096, "2 MiB", NULL, "SuperSlabs made ready at start")                          \
