@@ -201,6 +201,10 @@ Test(pool, a_run_that_was_full_goes_to_any_class_and_another_stays_with_its_own)
     check(superslab_purge(os_clock_ms(), 0) > 0 && take(6, 2) == sparse);
     give(sparse, 0);
     check(slot_state(slot_number(sparse)) == SLOT_EMPTY, "they are not any more");
+    struct slot *mid = take(sizeclass_of(KIB(8)), 2);
+    use(mid, mid->capacity);
+    give(mid, 0);
+    check(slot_state(slot_number(mid)) == SLOT_EMPTY, "its pages may never have been touched");
 }
 
 Test(pool, decay_retires_the_old_runs_and_keeps_the_young_ones) {

@@ -75,6 +75,8 @@ void slot_retire(struct slot *slot) {
                 "P1 a run in the pool is EMPTY", slot);
 }
 
+#define FILLED_BYTES_MAX KIB(4) /* of larger blocks that are out some pages may be untouched */
+
 /* Hands out the blocks whose bits are set in `word`, the lowest at at[-1]; returns how far down it
  * went. */
 static void **hand_out(void **at, char *first, size_t bytes, uint64_t word) {
@@ -114,7 +116,7 @@ unsigned slot_take(struct slot *slot, void **end, unsigned count) {
     }
     slot->first = (uint16_t)w;
     counter_add(&slot->free_count, (uint16_t)-taken);
-    if (taken == free)
+    if (taken == free && bytes <= FILLED_BYTES_MAX)
         slot->filled = true;
     return taken;
 }
