@@ -300,7 +300,7 @@ static void add_run(uint32_t number) {
     struct slot *slot = slot_at(number);
     bool empty = slot_state(number) == SLOT_EMPTY;
     ADD("slot", slot, class, NULL);
-    add("slot.padding", "not used", &slot->class + 1, 1);
+    ADD("slot", slot, filled, "only where the run waits when it is EMPTY");
     ADD("slot", slot, capacity, NULL);
     ADD("slot", slot, free_count, NULL);
     ADD("slot", slot, first, NULL);

@@ -1,7 +1,7 @@
 /* decay.h -- giving memory back, by and by or at once, without a thread of its own.
  * Purpose     slow paths look at a coarse clock; when it is time, the heap drains what it has not
  *             used, idle heaps are tidied for their owners, and pages that nobody has needed for
- *             purge_delay_ms go back to the OS.
+ *             purge_delay_ms go back to the OS; sooner, where the program takes others instead.
  * Locking     called without any lock; enters the OS.
  */
 #ifndef HKM_CORE_DECAY_H

@@ -7,7 +7,8 @@
 
 #define HUGE_FROM 6u  /* SuperSlabs held */
 #define LOOK_AT 4u    /* of them, for how full they are, ... */
-#define LOOK_BACK 32u /* ... of so many below a new one */
+#define LOOK_BACK 32u /* ... of so many below a new one, ... */
+#define LOOKS 2u      /* ... and of the full ones for what is resident */
 
 /* One cache line a class: threads that work in different classes do not meet. */
 static struct {
@@ -69,18 +70,14 @@ static struct carved carved_of(uint32_t superslab) {
     return sum;
 }
 
-static bool was_filled(uint32_t superslab, size_t out) {
-    return out >= SUPERSLAB_BYTES / 8 * 7 &&
-           superslab_use(superslab * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS) != USE_SPARSE;
-}
-
-/* Whether of the last SuperSlabs below this one that are carved, one was filled, and of all
- * together three quarters are out. One alone tells little: with many classes most runs of the
- * newest are still being filled, and a program of sparse ones fills one now and then, too. */
+/* Whether of the last SuperSlabs below this one that are carved three quarters are out, and one
+ * was filled. One alone tells little: with many classes most runs of the newest are still being
+ * filled, and a program of sparse ones fills one now and then, too. Enters the OS where all else
+ * says yes. */
 static bool lately_filled(uint32_t superslab) {
     struct carved sum = {0, 0};
-    bool filled = false;
-    unsigned seen = 0;
+    uint32_t full[LOOKS];
+    unsigned seen = 0, fulls = 0;
     uint32_t end = superslab > LOOK_BACK ? superslab - LOOK_BACK : 1;
     for (uint32_t i = superslab - 1; i >= end && seen < LOOK_AT; i--) {
         if (!superslab_in_use(i))
@@ -89,9 +86,13 @@ static bool lately_filled(uint32_t superslab) {
         seen += carved.bytes > 0;
         sum.bytes += carved.bytes;
         sum.out += carved.out;
-        filled = filled || was_filled(i, carved.out);
+        if (carved.out >= SUPERSLAB_BYTES / 8 * 7 && fulls < LOOKS)
+            full[fulls++] = i;
     }
-    return filled && sum.out >= sum.bytes / 4 * 3;
+    bool filled = false;
+    for (unsigned f = 0; f < fulls && !filled && sum.out >= sum.bytes / 4 * 3; f++)
+        filled = superslab_use(full[f] * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS) != USE_SPARSE;
+    return filled;
 }
 
 /* Whether a new SuperSlab will be full soon, so that one fault for all of it costs a fraction of

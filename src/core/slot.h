@@ -50,7 +50,7 @@ extern const char *const slot_state_name[SLOT_STATES];
 
 struct slot {
     uint8_t class;
-    bool filled; /* hint: resident, because all its blocks were out at once */
+    uint8_t filled; /* hint: it is resident, because all its blocks were out at once */
     uint16_t capacity;
     ATOMIC(uint16_t) free_count; /* written by the owner; statistics read it */
     uint16_t first;              /* no bit is set in the words below this one */
