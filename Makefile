@@ -35,6 +35,7 @@ OVERRIDE := $(filter src/api/override%.c,$(SRCS))
 PREFIXED := $(filter-out $(OVERRIDE),$(SRCS))
 HEADERS  := $(sort $(wildcard include/hakmem/*.h src/*/*.h))
 MAP      := src/libhakmem.map
+LAYOUT   := src/libhakmem.ld
 
 version_part = $(shell sed -n 's/^.define HKM_VERSION_$(1) \([0-9]*\).*/\1/p' include/hakmem/hakmem.h)
 VERSION := $(call version_part,MAJOR).$(call version_part,MINOR).$(call version_part,PATCH)
@@ -47,7 +48,8 @@ BASE := -std=c11 -D_GNU_SOURCE -Iinclude -Isrc -fPIC -fvisibility=hidden -fno-pl
 WFLAGS := $(WARN) $(if $(WERROR),-Werror)
 
 SO_LDFLAGS := -shared -Wl,-z,now -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,noseparate-code -Wl,--hash-style=gnu \
-              -Wl,--gc-sections -Wl,--sort-section=name -Wl,--no-undefined -Wl,--version-script=$(MAP)
+              -Wl,--gc-sections -Wl,--sort-section=name -Wl,--no-undefined -Wl,--version-script=$(MAP) \
+              -Wl,-T,$(LAYOUT) -Wl,-z,max-page-size=65536 -Wl,-z,common-page-size=4096
 
 # Each build: its compiler and its flags.  CHECK_x is the one difference in the source.
 SANITIZERS := thread address undefined memory
@@ -164,9 +166,9 @@ $(OUT)/san-$(1)/libhkm.a: $(call objs,san-$(1),$(PREFIXED))
 endef
 $(foreach name,$(SANITIZERS),$(eval $(call san_template,$(name))))
 
-$(REL)/libhakmem.so.$(ABI): $(call objs,release,$(SRCS)) $(MAP)
+$(REL)/libhakmem.so.$(ABI): $(call objs,release,$(SRCS)) $(MAP) $(LAYOUT)
 	$(CC) $(SO_LDFLAGS) -Wl,-soname,$(@F) $(CFLAGS) -o $@ $(filter %.o,$^) $(LDFLAGS)
-$(DBG)/libhakmem-debug.so.$(ABI): $(call objs,debug,$(SRCS)) $(MAP)
+$(DBG)/libhakmem-debug.so.$(ABI): $(call objs,debug,$(SRCS)) $(MAP) $(LAYOUT)
 	$(CC) $(SO_LDFLAGS) -Wl,-soname,$(@F) $(CFLAGS) -o $@ $(filter %.o,$^) $(LDFLAGS)
 %.so: %.so.$(ABI)
 	ln -sf $(<F) $@

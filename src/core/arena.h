@@ -78,7 +78,7 @@ int arena_commit_maps(size_t first, size_t count);
 
 /* Gives the pages back that describe slots [first, first + count), which nobody holds: every byte
  * of their records and live maps may read as 0 from then on. */
-void arena_purge_maps(size_t first, size_t count);
+HKM_COLD void arena_purge_maps(size_t first, size_t count);
 
 /* Memory for metadata: zeroed, aligned to 64 bytes, never given back. NULL when there is none. */
 void *arena_take_metadata(size_t bytes);

@@ -137,7 +137,7 @@ void heap_drain_orphan(struct heap *heap);
 /* Any heap but a lost one, with its lock taken, for a thread that has none of its own or is inside
  * it already (a signal handler). Waits for one when all are busy and there is no memory for
  * another; NULL when there is none to wait for, or in a handler. */
-struct heap *heap_borrow(void);
+HKM_COLD struct heap *heap_borrow(void);
 /* Gives a live run's block back without a heap of one's own. */
 void heap_free_borrowed(unsigned class, void *block);
 /* In a forked child: every heap but the one of the thread that forked has lost its thread. */

@@ -27,7 +27,7 @@ bool large_free(uint32_t slot);
 bool large_resize(uint32_t slot, size_t bytes);
 /* Moves the block's pages to a larger run, without copying if the kernel can; the new address, or
  * NULL with the block untouched. */
-void *large_move(uint32_t slot, size_t bytes);
+HKM_COLD void *large_move(uint32_t slot, size_t bytes);
 /* Entries of the big cache that are at least age_ms old become UNUSED slots; so do runs that a move
  * without success left unmapped, once the system maps them again. */
 void large_decay(uint32_t now_ms, uint32_t age_ms);
