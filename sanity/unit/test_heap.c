@@ -353,6 +353,35 @@ Test(heap, a_magazine_that_only_runs_dry_or_only_spills_stays_small) {
     }
 }
 
+static void run_dry_and_spill(struct heap *heap, unsigned class, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        blocks[i] = fill(heap, class);
+    for (unsigned i = 0; i < count; i++)
+        flush(heap, class, blocks[i]);
+}
+
+Test(heap, a_magazine_of_blocks_that_threads_exchange_stays_small) {
+    start_arena(MIB(256));
+    struct heap *heap = new_heap();
+    struct heap *other = new_heap();
+    unsigned class = sizeclass_of(128);
+    struct magazine *m = &heap->magazines[class];
+    void *foreign = fill(other, class);
+    check(heap_enter(heap));
+    heap_flush_away(heap, class, foreign);
+    heap_leave(heap);
+    check(atomic_get(&heap->away[class].count, relaxed) == 1);
+    for (unsigned i = 0; i < 4; i++)
+        run_dry_and_spill(heap, class, 1000);
+    check(m->cap > heap_first_cap(class) && m->cap * sizeclass_bytes(class) <= KIB(16), "%u",
+          m->cap);
+    drain(heap, false);
+    check(atomic_get(&heap->away[class].count, relaxed) == 0 && live_blocks(class) == 0);
+    for (unsigned i = 0; i < 4; i++)
+        run_dry_and_spill(heap, class, 1000);
+    check(m->cap * sizeclass_bytes(class) > KIB(16), "%u", m->cap);
+}
+
 Test(heap, an_idle_magazine_loses_half_at_each_drain) {
     start_arena(MIB(64));
     struct heap *heap = new_heap();

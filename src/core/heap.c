@@ -17,7 +17,7 @@
 #define DEEP_SUPERSLABS 3u        /* held by all heaps; beyond it a magazine is of FLOODED_CAP */
 #define ALONE_MOST 16             /* blocks that go home without a look at their neighbours */
 #define END_BYTES KIB(1)          /* blocks up to here stay when a thread ends: heap_first_cap */
-#define ONE_WAY_BYTES KIB(16)     /* a magazine's, that only spills or only runs dry */
+#define ONE_WAY_BYTES KIB(16)     /* a magazine's, unless its blocks stay in one thread */
 #define AWAY_BYTES KIB(16)        /* what is gathered of a class before it is sent home, ... */
 #define AWAY_BYTES_MANY KIB(4)    /* ... where there were more than SHARE_THREADS at once */
 #define AWAY_LEAST 8u             /* blocks, if these are not more than AWAY_BYTES */
@@ -525,15 +525,17 @@ static bool get_run(struct heap *heap, unsigned class, bool own) {
 static bool may_be_deep(void) { return superslab_held() <= DEEP_SUPERSLABS; }
 
 /* A magazine that overflows or runs dry again gets more room, while its heap's share lasts. Beyond
- * a little of it only one that does both in turn: where all blocks come from, or go to, another
- * thread, a large magazine would only keep more of them from their way. */
+ * a little of it only one that does both in turn, while none of others' blocks are gathered: where
+ * blocks come from another thread, go to one, or are exchanged, a large magazine would only keep
+ * more of them from their way. */
 static void grow(struct heap *heap, struct magazine *m, unsigned class, bool spilled) {
     bool first = m->trips == 0;
     bool turned = !first && (m->trips & 1) != spilled;
+    bool alone = atomic_get(&heap->away[class].count, relaxed) == 0;
     m->trips = ((m->trips | 1) + 1) | spilled;
     uint32_t cap = m->cap * 4 < m->cap_max ? m->cap * 4 : m->cap_max;
     if (first || cap <= m->cap || heap->cap_bytes >= growth_share() ||
-        (!turned && cap * sizeclass_bytes(class) > ONE_WAY_BYTES) ||
+        (!(turned && alone) && cap * sizeclass_bytes(class) > ONE_WAY_BYTES) ||
         (cap > FLOODED_CAP && !may_be_deep()))
         return;
     if (cap > m->room) {
