@@ -41,6 +41,13 @@ for section in .text .rodata; do
     ((end <= window)) || complain "$section ends at $end; $window allowed (what is rare goes into .text.rare)"
 done
 (($(section_bytes .text.rare) > 0)) || complain "no section .text.rare"
+for array in .init_array .fini_array; do # what runs when a process starts and ends
+    start=$(($(end_of $array) - $(section_bytes $array)))
+    for ((at = start; at < start + $(section_bytes $array); at += 8)); do
+        function=$(readelf -rW "$library" | awk -v at="$(printf %016x $at)" '$1 == at { print $NF }')
+        ((16#${function:-fffffff} < window)) || complain "$array calls a function at ${function:-?}, beyond $window"
+    done
+done
 alignments=$(readelf -lW "$library" | awk '$1 == "LOAD" { print $NF }' | sort -u)
 ((alignments == window)) || complain "segments are aligned to $alignments, not to $window"
 

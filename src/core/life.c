@@ -1,4 +1,4 @@
-/* life.c -- start, threads, fork; see life.h. */
+/* life.c -- start, threads, fork, end; see life.h. */
 #include "core/life.h"
 
 #include <pthread.h>
@@ -15,6 +15,7 @@ static ATOMIC(uint32_t) phase;
 static ATOMIC(uintptr_t) starter;
 static pthread_key_t thread_end;
 static bool thread_end_known;
+static int exit_fd = -1; /* where statistics go when the process ends; -1: nowhere */
 
 /* ---- fork ---- */
 
@@ -122,7 +123,7 @@ static bool start(void) {
     if (options.crash_report != 0)
         report_install();
     if (options.stats == STATS_EXIT)
-        stats_prepare_exit();
+        exit_fd = os_keep_stderr(); /* many programs close it before */
     return true;
 }
 
@@ -157,3 +158,8 @@ static HKM_COLD bool make_ready(void) {
 }
 
 bool life_ready(void) { return likely(atomic_get(&phase, acquire) == READY) || make_ready(); }
+
+__attribute__((destructor)) static void at_exit(void) {
+    if (unlikely(exit_fd >= 0))
+        stats_print(exit_fd);
+}

@@ -6,7 +6,6 @@
 #include "base/text.h"
 #include "core/heap.h"
 #include "core/large.h"
-#include "core/options.h"
 #include "core/superslab.h"
 #include "core/watch.h"
 
@@ -160,13 +159,4 @@ void stats_print(int fd) {
     row(fd, "mprotect calls", s.calls_mprotect, false);
     row(fd, "madvise calls", s.calls_madvise, false);
     row(fd, "mremap calls", s.calls_mremap, false);
-}
-
-static int exit_fd = 2;
-
-void stats_prepare_exit(void) { exit_fd = os_keep_stderr(); }
-
-__attribute__((destructor)) static void at_exit(void) {
-    if (options.stats == STATS_EXIT)
-        stats_print(exit_fd);
 }

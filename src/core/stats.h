@@ -11,7 +11,5 @@
 void stats_collect(struct hkm_stats *stats);
 /* Writes them to a descriptor. */
 void stats_print(int fd);
-/* Keeps hold of stderr for the statistics at exit: many programs close it before. */
-void stats_prepare_exit(void);
 
 #endif
