@@ -48,6 +48,17 @@ static void check_rules(void) {
           idle_dirty());
 }
 
+/* The set is 64 KiB, of which a search reads what may hold a bit. */
+Test(superslab, of_the_set_of_available_ones_a_small_program_touches_one_page) {
+    start_arena(ARENA_BYTES_MAX);
+    for (unsigned i = 0; i < 40; i++)
+        (void)take_one();
+    size_t page = os_page_bytes();
+    char *start = (char *)round_up((uintptr_t)superslab_avail + page, page);
+    char *end = (char *)round_down((uintptr_t)(superslab_avail + ARENA_SUPERSLABS_MAX / 64), page);
+    check(os_resident(start, (size_t)(end - start)) == 0);
+}
+
 Test(superslab, a_claim_takes_the_lowest_run_that_fits_for_every_count_and_random_masks) {
     start_arena(MIB(64));
     uint32_t i = take_one();

@@ -173,9 +173,9 @@ static uint32_t claim_warm(void) {
 }
 
 static uint32_t claim_avail(size_t from, size_t count, size_t alignment) {
+    size_t all = atomic_get(&known, relaxed); /* beyond are pages that nobody has touched */
     size_t i = from;
-    while ((i = bitset_next_set(superslab_avail, i, arena.superslab_count)) + count <=
-           arena.superslab_count) {
+    while ((i = bitset_next_set(superslab_avail, i, all)) + count <= all) {
         uintptr_t start = arena.base + (i << SUPERSLAB_SHIFT);
         if ((start & (alignment - 1)) != 0) {
             i += (round_up(start, alignment) - start) >> SUPERSLAB_SHIFT;
