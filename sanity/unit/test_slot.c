@@ -219,6 +219,29 @@ Test(slot, taking_every_block_gives_each_address_once_ascending_and_empties_the_
     }
 }
 
+static char *live_page(unsigned class, const void *block) {
+    return (char *)round_down((uintptr_t)arena_live_byte(class, block), os_page_bytes());
+}
+
+Test(slot, the_live_byte_of_what_is_handed_out_is_on_a_page_that_is_there) {
+    start_arena();
+    unsigned class = sizeclass_of(96);
+    size_t page = os_page_bytes();
+    unsigned crossing = 0;
+    for (unsigned at = 0; at < SUPERSLAB_SLOTS; at++) {
+        struct slot *slot = carve(class, at);
+        check(os_resident(live_page(class, slot->start), page) == page);
+        char *last = live_page(class, slot->start + (slot->capacity - 1u) * 96u);
+        if (os_resident(last, page) != 0)
+            continue;
+        crossing++;
+        unsigned before = take(slot, blocks, slot->capacity - 1u);
+        check(before == slot->capacity - 1u && os_resident(last, page) == 0, "slot %u", at);
+        check(take(slot, blocks, 1) == 1 && os_resident(last, page) == page, "slot %u", at);
+    }
+    check(crossing > 0 || page > 4096, "no run's live bytes end on another page");
+}
+
 Test(slot, put_takes_each_block_once_and_refuses_it_the_second_time) {
     start_arena();
     uint64_t state = unit_seed();

@@ -43,6 +43,12 @@ void slot_own(struct slot *slot, uint32_t owner) {
     set_entries(slot, CLASS_ENTRY(owner, (uint32_t)slot->class));
 }
 
+/* A write, although the byte is 0 (S5): malloc would read it first, which maps the page of zeros
+ * where there is none yet, and its write would then fault again and interrupt every CPU. */
+static void touch_live_byte(const struct slot *slot, const void *block) {
+    live_set(arena_live_byte(slot->class, block), 0);
+}
+
 void slot_carve(struct slot *slot, unsigned class, uint32_t owner) {
     const struct sizeclass *sc = &sizeclass_table[class];
     uint32_t number = slot_number(slot);
@@ -62,9 +68,7 @@ void slot_carve(struct slot *slot, unsigned class, uint32_t owner) {
     slot->prev = slot->next = 0;
     atomic_put(&slot->free_count, slot->capacity, relaxed);
     slot_own(slot, owner);
-    /* A write, although the byte is 0 (A3): malloc would read it first, which maps the page of
-     * zeros, and its write would then fault again and interrupt every CPU for the change. */
-    live_set(arena_live_byte(class, slot->start), 0);
+    touch_live_byte(slot, slot->start);
     hkm_require(slot_change(number, SLOT_UNUSED, SLOT_ACTIVE), "U3 a claimed slot is UNUSED", slot);
 }
 
@@ -116,7 +120,10 @@ unsigned slot_take(struct slot *slot, void **end, unsigned count) {
     }
     slot->first = (uint16_t)w;
     counter_add(&slot->free_count, (uint16_t)-taken);
-    if (taken == free && bytes <= FILLED_BYTES_MAX)
-        slot->filled = true;
+    if (!slot->filled && bytes <= FILLED_BYTES_MAX) {
+        if (taken > 0) /* the first one's page: by the take before, or by slot_carve */
+            touch_live_byte(slot, *stop);
+        slot->filled = taken == free;
+    }
     return taken;
 }
