@@ -63,6 +63,9 @@ OPT_debug     := -O1 -g -fno-omit-frame-pointer
 OPT_CHECK_release := -Os -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
 COLD_release := $(addprefix src/core/,backtrace.c foreign.c maps.c options.c report.c stats.c)
+# The loops over blocks take up to 5 % longer where they happen to lie across lines of the code.
+HOT_release     := src/api/override.c $(addprefix src/core/,heap.c slot.c)
+OPT_HOT_release := -falign-functions=64 -falign-loops=32
 OPT_san       := -O1 -g -fno-omit-frame-pointer
 SAN_thread    := -fsanitize=thread
 SAN_address   := -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=all
@@ -138,7 +141,7 @@ $(OUT)/$(1)/obj/sources: FORCE
 
 $(OUT)/$(1)/obj/%.o: src/%.c $(OUT)/$(1)/obj/flags
 	@mkdir -p $$(@D)
-	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/% $(COLD_$(1)),$$<),$(OPT_CHECK_$(1))) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
+	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/% $(COLD_$(1)),$$<),$(OPT_CHECK_$(1))) $$(if $$(filter $(HOT_$(1)),$$<),$(OPT_HOT_$(1))) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
 
 -include $(SRCS:src/%.c=$(OUT)/$(1)/obj/%.d)
 endef

@@ -40,7 +40,7 @@ int os_huge(void *start, size_t bytes);
 /* Keeps huge pages away that are not there yet, also where the system gives them unasked. */
 int os_small(void *start, size_t bytes);
 /* How many bytes of a committed range are in resident pages; 0 also when that can not be told. */
-size_t os_resident(void *start, size_t bytes);
+HKM_COLD size_t os_resident(void *start, size_t bytes);
 
 /* Milliseconds of a coarse monotonic clock. No system call. */
 uint32_t os_clock_ms(void);
