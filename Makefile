@@ -59,7 +59,8 @@ CHECK_debug   := 2
 OPT_release   := -O3 -g
 OPT_debug     := -O1 -g -fno-omit-frame-pointer
 # src/check: in the release library only hkm_heap_check runs it; in the debug library all calls do.
-# What runs once or never is small likewise: all of the library's pages count as each process's.
+# What runs once or never is small likewise, and lies apart (src/libhakmem.ld has the same names, but
+# for options.c, which each process runs).
 OPT_CHECK_release := -Os -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
 COLD_release := $(addprefix src/core/,backtrace.c foreign.c maps.c options.c report.c stats.c)

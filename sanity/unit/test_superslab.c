@@ -54,6 +54,8 @@ Test(superslab, of_the_set_of_available_ones_a_small_program_touches_one_page) {
     for (unsigned i = 0; i < 40; i++)
         (void)take_one();
     size_t page = os_page_bytes();
+    char *first = (char *)round_down((uintptr_t)superslab_avail, page);
+    check(os_resident(first, page) == page);
     char *start = (char *)round_up((uintptr_t)superslab_avail + page, page);
     char *end = (char *)round_down((uintptr_t)(superslab_avail + ARENA_SUPERSLABS_MAX / 64), page);
     check(os_resident(start, (size_t)(end - start)) == 0);
