@@ -33,6 +33,9 @@ WERROR  ?=
 SRCS     := $(sort $(wildcard src/*/*.c))
 OVERRIDE := $(filter src/api/override%.c,$(SRCS))
 PREFIXED := $(filter-out $(OVERRIDE),$(SRCS))
+# In the shared libraries alone: a static program has a dlopen of its own.
+DLOPEN   := src/api/override_dlopen.c
+ARCHIVED := $(filter-out $(DLOPEN),$(SRCS))
 HEADERS  := $(sort $(wildcard include/hakmem/*.h src/*/*.h))
 MAP      := src/libhakmem.map
 LAYOUT   := src/libhakmem.ld
@@ -142,7 +145,7 @@ $(OUT)/$(1)/obj/sources: FORCE
 
 $(OUT)/$(1)/obj/%.o: src/%.c $(OUT)/$(1)/obj/flags
 	@mkdir -p $$(@D)
-	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/% $(COLD_$(1)),$$<),$(OPT_CHECK_$(1))) $$(if $$(filter $(HOT_$(1)),$$<),$(OPT_HOT_$(1))) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
+	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/% $(COLD_$(1)),$$<),$(OPT_CHECK_$(1))) $$(if $$(filter $(HOT_$(1)),$$<),$(OPT_HOT_$(1))) $$(if $$(filter $(DLOPEN),$$<),-foptimize-sibling-calls) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
 
 -include $(SRCS:src/%.c=$(OUT)/$(1)/obj/%.d)
 endef
@@ -159,7 +162,7 @@ endef
 
 $(REL)/libhkm.a: $(call objs,release,$(PREFIXED))
 	$(make_archive)
-$(REL)/libhakmem.a: $(call objs,release,$(SRCS))
+$(REL)/libhakmem.a: $(call objs,release,$(ARCHIVED))
 	$(make_archive)
 $(DBG)/libhkm-debug.a: $(call objs,debug,$(PREFIXED))
 	$(make_archive)
@@ -180,7 +183,7 @@ $(DBG)/libhakmem-debug.so.$(ABI): $(call objs,debug,$(SRCS)) $(MAP) $(LAYOUT)
 # The static libraries that are installed are one relocatable object each, in which the hidden
 # symbols have become local: names such as pool_take must not meet a program's own.
 $(REL)/dist/libhkm.a: $(call objs,release,$(PREFIXED))
-$(REL)/dist/libhakmem.a: $(call objs,release,$(SRCS))
+$(REL)/dist/libhakmem.a: $(call objs,release,$(ARCHIVED))
 $(REL)/dist/libhkm.a $(REL)/dist/libhakmem.a:
 	@mkdir -p $(@D)
 	@rm -f $@

@@ -108,6 +108,10 @@ if [[ $(uname -m) == x86_64 ]]; then
         ((calls > 0)) || complain "$function has no jump at all: the disassembly was not understood"
         if grep -q '\block \|\bxchg .*(' <<<"$body"; then complain "$function has an atomic read-modify-write"; fi
     done
+    # glibc takes the caller of dlopen from the return address: src/api/override_dlopen.c
+    body=$(awk -v head="<dlopen>:" '$2 == head { on = 1; next } on && /^$/ { exit } on' "${TMPDIR:-/tmp}/gate-binary.$$")
+    grep -qE '\bjmp +\*%r' <<<"$body" || complain "dlopen does not jump to the next one"
+    if grep -qE '\bcall +\*' <<<"$body"; then complain "dlopen calls the next one"; fi
 fi
 echo "code $text bytes; relocations: $relocated"
 exit "$failed"

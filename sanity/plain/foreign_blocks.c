@@ -1,6 +1,7 @@
 /* foreign_blocks.c -- blocks of glibc's own malloc that reach the program (from __libc_malloc, from
- * a library loaded with RTLD_DEEPBIND or into its own namespace) are freed, resized and measured
- * without a fault; libraries come and go while threads allocate.
+ * a library that is bound deep or has its own namespace) are freed, resized and measured without a
+ * fault, as ours are that a library frees which was opened with RTLD_DEEPBIND; libraries come and
+ * go while threads allocate.
  */
 #include "check.inc"
 
@@ -138,7 +139,8 @@ static void blocks_of_a_libc_in_its_own_namespace_are_freed(void) {
 static void blocks_from_a_deepbind_library_are_freed(void) {
     static const char *const names[] = {"libz.so.1", "libzstd.so.1", "libm.so.6", "libstdc++.so.6"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
-        void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+        /* dlopen would leave the flag out */
+        void *library = dlmopen(LM_ID_BASE, names[i], RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
         if (library == NULL)
             continue;
         expect_strdup_freeable(library, names[i]);
@@ -158,6 +160,27 @@ static void blocks_from_a_deepbind_library_are_freed(void) {
             }
         }
     }
+}
+
+/* As php opens its extensions; in a child, because a library is bound when it is first opened. */
+static void blocks_are_freed_by_a_library_opened_deepbind(void) {
+    pid_t child = fork();
+    REQUIRE(child >= 0, "fork: %s", strerror(errno));
+    if (child == 0) {
+        void *library = dlopen("libstdc++.so.6", RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+        void (*destroy)(void *) = NULL;
+        void *entry = library == NULL ? NULL : dlsym(library, "_ZdlPv");
+        memcpy(&destroy, &entry, sizeof destroy);
+        for (size_t bytes = 1; entry != NULL && bytes < 3 * MIB; bytes = bytes * 2 + 7) {
+            char *block = malloc(bytes);
+            memset(block, 1, bytes);
+            destroy(block);
+        }
+        _exit(entry == NULL);
+    }
+    int status;
+    REQUIRE(waitpid(child, &status, 0) == child, "waitpid: %s", strerror(errno));
+    EXPECT(status == 0, "the child ended with status %#x", (unsigned)status);
 }
 
 static int stop;
@@ -198,6 +221,7 @@ static const struct check checks[] = {
     CHECK(blocks_of_another_glibc_arena_are_freed_resized_and_measured, 0),
     CHECK(mapped_chunks_of_libc_malloc_are_freed_and_resized, 0),
     CHECK(blocks_of_a_libc_in_its_own_namespace_are_freed, 0),
+    CHECK(blocks_are_freed_by_a_library_opened_deepbind, 0),
     CHECK(blocks_from_a_deepbind_library_are_freed, 0),
     CHECK(libraries_come_and_go_while_threads_allocate, 0),
 };

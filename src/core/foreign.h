@@ -1,5 +1,5 @@
 /* foreign.h -- pointers that are not of the arena.
- * Purpose     a block of glibc's own malloc (from a library loaded with RTLD_DEEPBIND, or from
+ * Purpose     a block of glibc's own malloc (from a library that dlmopen bound deep, or from
  *             before the preload took effect) is handed to glibc; anything else is misuse, and is
  *             named. What a pointer is gets known from the list of mappings before anything is read
  *             there.
