@@ -46,6 +46,10 @@ bulk_1m_64_shuffle      bulk 1000000 64 shuffle 5000000                quick
 bulk_10k_1k             bulk 10000 1024 order 3000000
 bulk_10k_4k_shuffle     bulk 10000 4096 shuffle 1500000
 bulk_1k_16k             bulk 1000 16384 order 3000000
+bulk_2                  bulk 1000 2048 order 4000000 42 2              quick
+bulk_2_16k              bulk 1000 16384 order 1500000 42 2
+bulk_4                  bulk 1000 2048 shuffle 2000000 42 4
+bulk_4_64               bulk 10000 64 order 4000000 42 4
 growth_96m              bulk 1000000 96 order 1000000                  quick
 growth_400m             bulk 100000 4096 order 100000
 prodcons                prodcons 1 3000000                             quick

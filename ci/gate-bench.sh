@@ -29,6 +29,7 @@ random_mixed 50000
 mid_large_mt 3 5000 100 42 8K 64K
 bulk 1000 64 shuffle 20000
 bulk 1000 64 reverse 20000
+bulk 1000 2048 shuffle 20000 7 4
 prodcons 2 5000
 larson 3 1 8 1000 100 1000 42 20
 calloc_heavy 20000

@@ -35,7 +35,7 @@ static void u1(void) { superslab_at(available())->unused |= 4; }
 static void u2(void) { arena_slot_start(unused_slot(false))[5000] = 1; }
 static void u3(void) { slot_head(unused_slot(true))->state = SLOT_ACTIVE; }
 static void u3_released_twice(void) { superslab_release(unused_slot(true), 1, 0); }
-static void u4(void) { ADD(superslab_innards().idle_dirty_slots, 1); }
+static void u4(void) { ADD(&superslab_innards().idle_dirty[1].slots, 1); }
 static void u5(void) { bitset_give(superslab_warm, slot_number(full_run()) / 32); }
 static void u6(void) {
     (void)hkm_purge();

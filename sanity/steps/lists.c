@@ -16,10 +16,12 @@ static struct hands *my_hands(void) { return &hands[mine]; }
 /* ---- runs ---- */
 
 static void take_run(void) {
+    static uint32_t homes[THREADS_MAX + 1];
+    uint32_t *home = &homes[mine];
     unsigned stage;
-    struct slot *slot = pool_take(CLASS, OWNER, &stage);
+    struct slot *slot = pool_take(CLASS, OWNER, home, false, &stage);
     if (slot == NULL)
-        slot = pool_take_new(CLASS, OWNER);
+        slot = pool_take_new(CLASS, OWNER, home);
     expect(slot != NULL && slot->class == CLASS, "no run");
     /* As its owner does: counts, links and bits are his alone. */
     static void *out[THREADS_MAX + 1][SLOT_BLOCKS_MAX];

@@ -210,6 +210,50 @@ Test(superslab, a_warm_superslab_is_taken_before_one_that_was_never_used) {
     check(superslab_idle_dirty() == 0 && superslab_warm_count() == 0);
 }
 
+/* A SuperSlab of `tenant`, with these slots UNUSED. */
+static uint32_t let_to(uint32_t tenant, uint32_t free, bool resident) {
+    uint32_t i = take_one();
+    atomic_put(&superslab_at(i)->tenant, tenant, relaxed);
+    if (resident)
+        (void)superslab_soil(i * 32, 32);
+    release_mask(i, free, 0);
+    return i;
+}
+static uint32_t tenant_of(uint32_t superslab) {
+    return atomic_get(&superslab_at(superslab)->tenant, relaxed);
+}
+
+Test(superslab, a_heap_claims_resident_slots_in_its_own) {
+    start_arena(MIB(64));
+    uint32_t home = 0;
+    check(superslab_claim_at_home(&home, 7, 1) == 0, "of nobody's");
+    uint32_t low = let_to(7, 0x30, true), high = let_to(7, 0x3c, true);
+    uint32_t other = let_to(8, 0xff, false);
+    check(superslab_claim_at_home(&home, 7, 1) == low * 32 + 4 && home == low);
+    check(superslab_claim_at_home(&home, 7, 4) == 0, "no four are aligned");
+    check(superslab_claim_at_home(&home, 7, 2) == high * 32 + 2 && home == high);
+    check(superslab_claim_at_home(&home, 7, 1) == high * 32 + 4, "at home, not the lowest");
+    check(superslab_claim_at_home(&home, 7, 1) == high * 32 + 5);
+    check(superslab_claim_at_home(&home, 7, 1) == low * 32 + 5 && home == low);
+    check(superslab_claim_at_home(&home, 7, 1) == 0 && home == low, "none is left");
+    check(superslab_claim_at_home(&home, 8, 1) == 0 && unused_of(other) == 0xff, "not resident");
+    check_rules();
+}
+
+Test(superslab, a_heap_moves_in_where_its_own_have_nothing_resident) {
+    start_arena(MIB(64));
+    uint32_t home = 0;
+    check(superslab_move_in(&home, 9, 1) == 0 && home == 0 && tenant_of(0) == 0);
+    uint32_t low = let_to(7, 0xf0, true), high = let_to(7, 0x30, true);
+    uint32_t last = let_to(8, 0xff, false);
+    check(superslab_move_in(&home, 9, 2) == high * 32 + 4 && home == high);
+    check(tenant_of(high) == 9 && tenant_of(low) == 7 && tenant_of(last) == 8);
+    home = 0;
+    check(superslab_move_in(&home, 9, 4) == low * 32 + 4 && home == low && tenant_of(low) == 9);
+    check(superslab_move_in(&home, 9, 1) == 0 && home == low, "none is resident");
+    check_rules();
+}
+
 Test(superslab, soil_says_whether_all_was_clean_and_wash_makes_it_so) {
     start_arena(MIB(64));
     int error;

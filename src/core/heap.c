@@ -25,7 +25,7 @@
 #define SHARE_BYTES 256u          /* ... from here on go from thread to thread */
 #define SHARE_TRIES 8u            /* heaps that are asked for one */
 #define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner */
-#define IDLE_DIRTY_ALARM KIB(256) /* from here on a heap must not miss the purge delay */
+#define RELEASED_ALARM 4u         /* slots; who released so many must not miss the purge delay */
 
 static struct heap *owner_of(struct slot *slot) {
     return heap_by_number(atomic_get(&slot->owner, relaxed) - 1);
@@ -196,10 +196,12 @@ static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
     slot->empty_ms = os_clock_ms();
     hkm_require(slot_change(slot_number(slot), SLOT_ACTIVE, SLOT_EMPTY),
                 "S3 an owned run is ACTIVE", slot);
-    if (bin->empty == 0)
+    if (bin->empty == 0) {
         bin->empty = slot_number(slot);
-    else
+    } else {
+        heap->released += sizeclass_table[slot->class].run_slots;
         pool_give(slot);
+    }
 }
 
 /* Puts a block home, and as many of those behind it as go with it; returns how many they were. */
@@ -494,21 +496,32 @@ static void drop_unused(struct heap *heap, unsigned class) {
  * pin many runs, which other classes could have instead of a SuperSlab that is not warm. When
  * blocks of the class come home meanwhile, these will do, and the run is given back. */
 static bool get_run(struct heap *heap, unsigned class, bool own) {
-    if ((heap_orphans() > 0 && inherit(heap, class)) || (is_shared(class) && share(heap, class)))
+    if (heap_orphans() > 0 && inherit(heap, class))
         return true;
-    unsigned stage;
+    unsigned stage = 2;
+    uint32_t home = heap->home;
+    bool alone = heap_count() - heap_orphans() <= 1;
     heap_leave(heap);
-    struct slot *slot = pool_take(class, heap->id, &stage);
+    struct slot *slot = alone ? NULL : pool_take_own(class, heap->id, &home);
+    if (slot == NULL && is_shared(class)) {
+        bool shared = heap_enter(heap) && share(heap, class);
+        if (shared)
+            return true;
+        heap_leave(heap);
+    }
+    if (slot == NULL)
+        slot = pool_take(class, heap->id, &home, alone, &stage);
     if (slot == NULL && own && superslab_warm_count() == 0 && heap_enter(heap)) {
         heap_drain(heap, DRAIN_IDLE);
         heap_leave(heap);
-        slot = pool_take(class, heap->id, &stage);
+        slot = pool_take(class, heap->id, &home, alone, &stage);
     }
     if (slot == NULL) {
         stage = 3;
-        slot = pool_take_new(class, heap->id);
+        slot = pool_take_new(class, heap->id, &home);
     }
     (void)heap_enter(heap);
+    heap->home = home;
     bool others = heap->bins[class].head != 0;
     if (slot == NULL)
         return others;
@@ -638,8 +651,10 @@ void heap_flush(struct heap *heap, unsigned class, void *block) {
         flush(heap, m, class, count, rest < FLUSH_MOST ? rest : FLUSH_MOST);
         if (m->cap > FLOODED_CAP && (m->cap == m->cap_max || !may_be_deep()))
             shrink_flooded(heap, m, class);
-        if (superslab_idle_dirty() >= IDLE_DIRTY_ALARM)
+        if (heap->released >= RELEASED_ALARM) { /* as many slots may be idle now, and dirty */
+            heap->released = 0;
             m->floor = (void **)UINTPTR_MAX; /* the next malloc looks at the clock */
+        }
     }
     settle(m);
     void **top = atomic_get(&m->top, relaxed);

@@ -101,6 +101,8 @@ struct heap {
     uint32_t armed_ms; /* owner: last heap_arm */
     size_t cap_bytes;  /* owner: bytes by which magazines have grown */
     uint32_t asked;    /* lock: the last heap that was asked for a run */
+    uint32_t home;     /* lock: SuperSlab where room was found the last time */
+    uint32_t released; /* lock: slots given to the pool since it was last seen to */
     uint32_t cut;      /* lock: entries of the arrays behind this record */
     void **next_array; /* where the next of them will be cut; long ones lie elsewhere */
     struct heap_stats stats;

@@ -112,11 +112,13 @@ static void choose_pages(uint32_t superslab) {
 }
 
 /* Stage 3. */
-static uint32_t claim_new(unsigned run) {
+static uint32_t claim_new(unsigned run, uint32_t owner, uint32_t *home) {
     int error;
     uint32_t superslab = superslab_take(1, SUPERSLAB_BYTES, &error);
     if (superslab == 0)
         return superslab_claim_any(run, true);
+    atomic_put(&superslab_at(superslab)->tenant, owner, relaxed);
+    *home = superslab;
     uint32_t first = superslab * SUPERSLAB_SLOTS;
     if (atomic_get(&superslab_at(superslab)->dirty, relaxed) == 0)
         choose_pages(superslab);
@@ -136,16 +138,23 @@ static struct slot *carve(uint32_t first, unsigned class, uint32_t owner) {
 /* Stage 2. Slots that are resident first: none of those that are not, while stage 3 has a whole
  * SuperSlab whose pages are there. A program that tears down and builds up again would else fault
  * in what its last SuperSlab has left over, and leave those that became empty to the LRU. */
-static uint32_t claim_unused(unsigned run) {
+static uint32_t claim_unused(unsigned run, uint32_t owner, uint32_t *home, bool alone) {
     if (superslab_idle_dirty() > 0) {
-        uint32_t first = superslab_claim_resident(run, SEARCH_RESIDENT);
+        uint32_t first = alone ? superslab_claim_resident(run, SEARCH_RESIDENT)
+                               : superslab_move_in(home, owner, run);
         if (first != 0 || superslab_warm_count() > 0)
             return first;
     }
     return superslab_claim_open(&search, run, true, SEARCH_FIRST);
 }
 
-struct slot *pool_take(unsigned class, uint32_t owner, unsigned *stage) {
+struct slot *pool_take_own(unsigned class, uint32_t owner, uint32_t *home) {
+    uint32_t first = superslab_claim_at_home(home, owner, sizeclass_table[class].run_slots);
+    return first == 0 ? NULL : carve(first, class, owner);
+}
+
+struct slot *pool_take(unsigned class, uint32_t owner, uint32_t *home, bool alone,
+                       unsigned *stage) {
     *stage = 1;
     struct slot *slot = pop(class);
     if (slot != NULL) {
@@ -155,12 +164,12 @@ struct slot *pool_take(unsigned class, uint32_t owner, unsigned *stage) {
         return slot;
     }
     *stage = 2;
-    uint32_t first = claim_unused(sizeclass_table[class].run_slots);
+    uint32_t first = claim_unused(sizeclass_table[class].run_slots, owner, home, alone);
     return first == 0 ? NULL : carve(first, class, owner);
 }
 
-struct slot *pool_take_new(unsigned class, uint32_t owner) {
-    uint32_t first = claim_new(sizeclass_table[class].run_slots);
+struct slot *pool_take_new(unsigned class, uint32_t owner, uint32_t *home) {
+    uint32_t first = claim_new(sizeclass_table[class].run_slots, owner, home);
     return first == 0 ? NULL : carve(first, class, owner);
 }
 

@@ -18,6 +18,7 @@ ATOMIC(uint32_t) superslab_fresh;
 #define MAPS_PURGE_MIN 8u  /* SuperSlabs side by side for which purging their maps pays its calls */
 
 #define KNOWN_STEP 1024u
+#define SEARCH_HOMES 32u /* open SuperSlabs, for one that is the heap's own, or could be */
 #define SEARCH_MORE 16u /* open SuperSlabs that superslab_claim_open looks at beyond the first */
 
 static ATOMIC(uint32_t) known = 1; /* the bits of `avail` are set as far as this: a small program
@@ -27,13 +28,23 @@ static ATOMIC(uint32_t) top = 1;
 static ATOMIC(uint32_t) first_avail = 1; /* hint: nothing below it is available */
 static ATOMIC(uint32_t) held_count = 1;
 static ATOMIC(uint32_t) warm_count;
-static ATOMIC(uint32_t) idle_dirty_slots; /* wraps below zero for moments */
 static ATOMIC(size_t) committed_bytes;
 static ATOMIC(uint64_t) returned_bytes;
 
+/* By the SuperSlab's number, a cache line each, so that heaps at work in different SuperSlabs do
+ * not meet in one; each part, and the sum, wrap below zero for moments. */
+static struct superslab_part idle_dirty[SUPERSLAB_IDLE_PARTS];
+
+static void count_idle_dirty(size_t superslab, uint32_t slots) {
+    atomic_add(&idle_dirty[superslab % SUPERSLAB_IDLE_PARTS].slots, slots, relaxed);
+}
+
 uint32_t superslab_top(void) { return atomic_get(&top, relaxed); }
 size_t superslab_idle_dirty(void) {
-    int32_t slots = (int32_t)atomic_get(&idle_dirty_slots, relaxed);
+    uint32_t sum = 0;
+    for (unsigned i = 0; i < SUPERSLAB_IDLE_PARTS; i++)
+        sum += atomic_get(&idle_dirty[i].slots, relaxed);
+    int32_t slots = (int32_t)sum;
     return slots <= 0 ? 0 : (size_t)slots * SLOT_BYTES;
 }
 uint32_t superslab_held(void) {
@@ -137,7 +148,7 @@ static int adopt(uint32_t first, size_t count) {
         if (bitset_claim(superslab_warm, i)) {
             atomic_sub(&warm_count, 1, relaxed);
             uint32_t dirty = atomic_get(&superslab_at(i)->dirty, relaxed);
-            atomic_sub(&idle_dirty_slots, bits_count(dirty), relaxed);
+            count_idle_dirty(i, -bits_count(dirty));
         }
     }
     int error = commit(first, count);
@@ -272,8 +283,9 @@ static uint32_t claim_among(uint32_t superslab, uint32_t among, unsigned count, 
         uint32_t mask = bits_below32(count) << at;
         if (atomic_cas_weak(&ss->unused, &unused, unused & ~mask, acquire, relaxed)) {
             uint32_t was = atomic_get(&ss->dirty, relaxed) & mask;
-            atomic_sub(&idle_dirty_slots, bits_count(was), relaxed);
-            close_if_full(superslab);
+            count_idle_dirty(superslab, -bits_count(was));
+            if ((unused & ~mask) == 0)
+                close_if_full(superslab);
             require_free(superslab, mask);
             return superslab * SUPERSLAB_SLOTS + (uint32_t)at;
         }
@@ -296,6 +308,42 @@ uint32_t superslab_claim_resident(unsigned count, unsigned tries) {
             return first;
     }
     return 0;
+}
+
+uint32_t superslab_claim_at_home(uint32_t *home, uint32_t tenant, unsigned count) {
+    uint32_t end = superslab_top();
+    size_t i = *home;
+    for (unsigned tries = SEARCH_HOMES; i < end && tries > 0; tries--) {
+        struct superslab *ss = superslab_at(i);
+        if (atomic_get(&ss->tenant, relaxed) == tenant) {
+            uint32_t first = claim_among((uint32_t)i, resident_mask(ss), count, true);
+            if (first != 0) {
+                *home = (uint32_t)i;
+                return first;
+            }
+        }
+        i = bitset_next_set(superslab_open, tries == SEARCH_HOMES ? 0 : i + 1, end);
+    }
+    return 0;
+}
+
+uint32_t superslab_move_in(uint32_t *home, uint32_t tenant, unsigned count) {
+    uint32_t end = superslab_top();
+    size_t i = bitset_next_set(superslab_open, 0, end);
+    uint32_t last = 0;
+    for (unsigned tries = SEARCH_HOMES; i < end && tries > 0; tries--) {
+        struct superslab *ss = superslab_at(i);
+        uint32_t there = atomic_get(&ss->unused, relaxed) & resident_mask(ss);
+        if (bits_find_run(there, count, true) >= 0)
+            last = (uint32_t)i;
+        i = bitset_next_set(superslab_open, i + 1, end);
+    }
+    uint32_t first = claim_among(last, resident_mask(superslab_at(last)), count, true);
+    if (first != 0) {
+        atomic_put(&superslab_at(last)->tenant, tenant, relaxed);
+        *home = last;
+    }
+    return first;
 }
 
 /* Claims in one of the next `tries` open SuperSlabs from *from on, which becomes where it ended. */
@@ -342,8 +390,9 @@ bool superslab_claim_mask(uint32_t superslab, uint32_t mask) {
             return false;
     } while (!atomic_cas_weak(&ss->unused, &unused, unused & ~mask, acquire, relaxed));
     uint32_t was = atomic_get(&ss->dirty, relaxed) & mask;
-    atomic_sub(&idle_dirty_slots, bits_count(was), relaxed);
-    close_if_full(superslab);
+    count_idle_dirty(superslab, -bits_count(was));
+    if ((unused & ~mask) == 0)
+        close_if_full(superslab);
     require_free(superslab, mask);
     return true;
 }
@@ -439,7 +488,7 @@ static void release_in(uint32_t superslab, uint32_t mask, uint32_t now_ms) {
     hkm_assert(in_no_run(superslab, mask), "U3 a slot that is released is in no run", ss);
     if (os_elapsed_ms(now_ms, atomic_get(&ss->idle_ms, relaxed)) > 0)
         atomic_put(&ss->idle_ms, now_ms, relaxed);
-    atomic_add(&idle_dirty_slots, bits_count(atomic_get(&ss->dirty, relaxed) & mask), relaxed);
+    count_idle_dirty(superslab, bits_count(atomic_get(&ss->dirty, relaxed) & mask));
     uint32_t before = atomic_or(&ss->unused, mask, acq_rel);
     hkm_require((before & mask) == 0, "U3 slot released twice", ss);
     uint32_t full = ~UINT32_C(0);
@@ -447,9 +496,11 @@ static void release_in(uint32_t superslab, uint32_t mask, uint32_t now_ms) {
         (void)bitset_claim(superslab_open, superslab);
         atomic_sub(&held_count, 1, relaxed);
         make_available(superslab, ss);
-    } else {
+    } else if (before == 0 || !bitset_test(superslab_open, superslab)) {
         /* Also when the bit is set: somebody who saw no slot may be about to clear it, and looks
-         * again after that. Only a read-modify-write of ours makes sure that he then sees these. */
+         * again after that. Only a read-modify-write of ours makes sure that he then sees these.
+         * Where others had been released before, it was for the first of these, and he sees them
+         * all. */
         bitset_give(superslab_open, superslab);
         close_if_full(superslab); /* others may have claimed all of it meanwhile */
     }
@@ -524,7 +575,7 @@ static size_t purge_warm(uint32_t from, uint32_t most, uint32_t now_ms, uint32_t
         if (bitset_claim(superslab_warm, i)) {
             atomic_sub(&warm_count, 1, relaxed);
             uint32_t dirty = atomic_get(&superslab_at(i)->dirty, relaxed);
-            atomic_sub(&idle_dirty_slots, bits_count(dirty), relaxed);
+            count_idle_dirty(i, -bits_count(dirty));
         }
         i++;
     }
@@ -546,7 +597,7 @@ static size_t purge_warm(uint32_t from, uint32_t most, uint32_t now_ms, uint32_t
             bytes += purge_slots(k, resident_mask(ss));
         }
         uint32_t stays = atomic_get(&ss->dirty, relaxed); /* locked memory can not be purged */
-        atomic_add(&idle_dirty_slots, bits_count(stays), relaxed);
+        count_idle_dirty(k, bits_count(stays));
         atomic_put(&ss->idle_ms, now_ms, relaxed);
         make_available(k, ss);
     }
@@ -576,5 +627,5 @@ size_t superslab_purge(uint32_t now_ms, uint32_t age_ms) {
 
 struct superslab_innards superslab_innards(void) {
     return (struct superslab_innards){
-        committed, &known, &top, &first_avail, &warm_count, &idle_dirty_slots, &committed_bytes};
+        committed, &known, &top, &first_avail, &warm_count, idle_dirty, &committed_bytes};
 }

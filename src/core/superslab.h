@@ -50,6 +50,9 @@ struct superslab {
                                  came along with a neighbour's */
     uint32_t spare[3];
     struct slot_head heads[SUPERSLAB_SLOTS];
+    ATOMIC(uint32_t) tenant; /* hint: id of the heap that looks here first; 0: none. Not on the line
+                                of the masks, because other heaps read it */
+    uint32_t fill[7];
 };
 _Static_assert(sizeof(struct superslab) % SUPERSLAB_SLOTS == 0, "whole bytes a slot: arena.c");
 
@@ -83,6 +86,14 @@ uint32_t superslab_claim_open(struct superslab_search *search, unsigned count, b
 /* Claims slots likewise, aligned to their count, all of which may be resident already, in the
  * lowest of the first `tries` open SuperSlabs. */
 uint32_t superslab_claim_resident(unsigned count, unsigned tries);
+/* Where several heaps are at work, each has SuperSlabs of its own, as far as there are enough:
+ * so they do not write to the same masks and records, and a run's blocks and live bytes stay with
+ * one CPU. Claims slots likewise in one whose tenant is `tenant`: in *home, else the lowest, which
+ * then is *home. */
+uint32_t superslab_claim_at_home(uint32_t *home, uint32_t tenant, unsigned count);
+/* Claims slots likewise in anybody's, the highest of some, because its tenant begins with the
+ * lowest; it is `tenant`'s from then on, and *home. */
+HKM_COLD uint32_t superslab_move_in(uint32_t *home, uint32_t tenant, unsigned count);
 /* Claims slots likewise in any open SuperSlab. */
 uint32_t superslab_claim_any(unsigned count, bool aligned);
 /* Claims exactly these slots; false when any of them is not UNUSED. */
@@ -131,10 +142,17 @@ size_t superslab_committed_bytes(void);
 /* Bytes that superslab_purge has returned since the start. */
 uint64_t superslab_returned_bytes(void);
 
+/* A part of superslab_idle_dirty: of the SuperSlabs i with the same i % SUPERSLAB_IDLE_PARTS. */
+#define SUPERSLAB_IDLE_PARTS 4u
+struct superslab_part {
+    _Alignas(64) ATOMIC(uint32_t) slots;
+};
+
 /* The module's variables, for the checker alone. */
 struct superslab_innards {
     bitset_word *committed;
-    ATOMIC(uint32_t) * known, *top, *first_avail, *warm_count, *idle_dirty_slots;
+    ATOMIC(uint32_t) * known, *top, *first_avail, *warm_count;
+    struct superslab_part *idle_dirty;
     ATOMIC(size_t) * committed_bytes;
 };
 struct superslab_innards superslab_innards(void);
