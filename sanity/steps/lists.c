@@ -19,7 +19,7 @@ static void take_run(void) {
     static uint32_t homes[THREADS_MAX + 1];
     uint32_t *home = &homes[mine];
     unsigned stage;
-    struct slot *slot = pool_take(CLASS, OWNER, home, false, &stage);
+    struct slot *slot = pool_take(CLASS, OWNER, home, true, &stage);
     if (slot == NULL)
         slot = pool_take_new(CLASS, OWNER, home);
     expect(slot != NULL && slot->class == CLASS, "no run");

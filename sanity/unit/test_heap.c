@@ -640,3 +640,58 @@ Test(heap, a_block_that_comes_home_again_in_the_middle_of_a_stretch_is_reported,
      .signal = SIGABRT) {
     send_home_twice(20, 4, 3);
 }
+
+/* Whether one of two heaps, after some runs and `packets`, claims the next run in the SuperSlab that
+ * it took, and not the lowest slot that is resident. */
+static bool next_run_is_at_home(uint16_t packets) {
+    start_arena(MIB(64));
+    unsigned class = sizeclass_of(KIB(4));
+    struct heap *heap = new_heap();
+    (void)new_heap();
+    check(heap_enter(heap));
+    unsigned count = 0;
+    while (heap->bins[class].runs < 40 || heap->bins[class].head != 0)
+        check((blocks[count++] = heap_take_one(heap, class)) != NULL);
+    uint32_t home = slot_number(slot_of_block(class, blocks[count - 1])) / SUPERSLAB_SLOTS;
+    check(home != 0 && heap->home == home);
+    heap->bins[class].packets = packets;
+    struct slot *kept = slot_of_block(class, blocks[0]);
+    struct slot *low = slot_of_block(class, blocks[kept->capacity]);
+    struct slot *high = slot_of_block(class, blocks[count - 2 * kept->capacity]);
+    check(slot_number(low) < SUPERSLAB_SLOTS && slot_number(high) / SUPERSLAB_SLOTS == home);
+    for (unsigned i = 0; i < count; i++) {
+        struct slot *slot = slot_of_block(class, blocks[i]);
+        if (slot == kept || slot == low || slot == high)
+            check(heap_send_home(heap, class, &blocks[i], 1) == 0);
+    }
+    for (unsigned i = 0; i < kept->capacity; i++)
+        check(slot_of_block(class, heap_take_one(heap, class)) == kept);
+    struct slot *next = slot_of_block(class, heap_take_one(heap, class));
+    heap_leave(heap);
+    check(next == low || next == high);
+    return next == high;
+}
+
+Test(heap, a_thread_that_works_apart_claims_runs_at_home) { check(next_run_is_at_home(0)); }
+Test(heap, now_and_then_a_packet_does_not_count) { check(next_run_is_at_home(9)); }
+Test(heap, where_blocks_are_exchanged_runs_lie_densely) { check(!next_run_is_at_home(10)); }
+
+/* What a drain by age forgets: the runs and packets by which works_apart judges. */
+Test(heap, whether_a_thread_works_apart_is_judged_anew_after_a_drain) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    struct bin *bin = &heap->bins[9];
+    bin->runs = 7;
+    bin->packets = UINT16_MAX;
+    check(heap_enter(heap));
+    heap_drain(heap, DRAIN_IDLE);
+    check(bin->runs == 7 && bin->packets == UINT16_MAX);
+    heap_leave(heap);
+    void *block = fill(new_heap(), 9);
+    check(heap_enter(heap));
+    heap_flush_away(heap, 9, block);
+    heap_leave(heap);
+    check(bin->packets == UINT16_MAX, "no more than that");
+    drain(heap, false);
+    check(bin->runs == 0 && bin->packets == 0);
+}

@@ -4,11 +4,11 @@
 #include "core/heap.h"
 #include "core/pool.h"
 
-static uint32_t home; /* of a heap that is alone */
+static uint32_t home;
 
 /* As a heap does: stages 1 and 2, then 3. */
 static struct slot *take_any(unsigned class, uint32_t owner, unsigned *stage) {
-    struct slot *slot = pool_take(class, owner, &home, true, stage);
+    struct slot *slot = pool_take(class, owner, &home, false, stage);
     if (slot == NULL) {
         *stage = 3;
         slot = pool_take_new(class, owner, &home);
@@ -90,14 +90,13 @@ Test(pool, slots_that_are_resident_are_claimed_first) {
     check(superslab_idle_dirty() == 0 && slot_number(take(5, 2)) == 3);
 }
 
-Test(pool, heaps_that_are_not_alone_have_superslabs_of_their_own) {
+Test(pool, heaps_that_work_apart_have_superslabs_of_their_own) {
     start_arena(MIB(64));
     uint32_t homes[2] = {0, 0};
     struct slot *runs[2][2];
     unsigned stage;
     for (uint32_t id = 1; id <= 2; id++) {
         uint32_t *its = &homes[id - 1];
-        check(pool_take_own(5, id, its) == NULL && *its == 0, "the first SuperSlab is nobody's");
         for (int i = 0; i < 2; i++) {
             runs[id - 1][i] = pool_take_new(5, id, its);
             check(superslab_claim(*its, 1, true) != 0, "so that it stays open");
@@ -105,18 +104,21 @@ Test(pool, heaps_that_are_not_alone_have_superslabs_of_their_own) {
         check(*its == slot_number(runs[id - 1][1]) / SUPERSLAB_SLOTS);
         check(*its == homes[0] + (id - 1) * 2, "each new one is home");
     }
+    struct slot *kept = pool_take_new(6, 1, &homes[0]);
+    homes[0]--;
+    give(kept, 0); /* on the stack */
     for (uint32_t k = 0; k < 2; k++) {
         release(runs[0][k], true);
         release(runs[1][k], true);
     }
     for (int i = 1; i >= 0; i--) { /* at home first, then in the lower one */
-        check(pool_take_own(6, 2, &homes[1]) == runs[1][i]);
+        check(pool_take(6, 2, &homes[1], true, &stage) == runs[1][i] && stage == 2);
         check(atomic_get(&runs[1][i]->owner, relaxed) == 2 && runs[1][i]->class == 6);
     }
-    check(pool_take_own(6, 2, &homes[1]) == NULL, "none is resident");
-    check(pool_take(6, 2, &homes[1], false, &stage) == runs[0][1] && stage == 2);
-    check(homes[1] == homes[0], "the second one moved in");
-    check(pool_take_own(6, 1, &homes[0]) == runs[0][0] && homes[0] == homes[1] - 1);
+    check(pool_take(6, 2, &homes[1], true, &stage) == kept && stage == 1);
+    check(pool_take(6, 2, &homes[1], true, &stage) == runs[0][1] && stage == 2);
+    check(homes[1] == slot_number(runs[0][1]) / SUPERSLAB_SLOTS, "it moved in");
+    check(pool_take(6, 1, &homes[0], false, &stage) == runs[0][0], "the lowest");
 }
 
 Test(pool, a_warm_superslab_is_taken_before_slots_that_are_not_resident) {

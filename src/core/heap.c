@@ -24,6 +24,7 @@
 #define SHARE_THREADS 4u          /* among more than so many, runs of blocks ... */
 #define SHARE_BYTES 256u          /* ... from here on go from thread to thread */
 #define SHARE_TRIES 8u            /* heaps that are asked for one */
+#define APART_RUNS 4u             /* for each packet: works_apart */
 #define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner */
 #define RELEASED_ALARM 4u         /* slots; who released so many must not miss the purge delay */
 
@@ -277,11 +278,14 @@ static unsigned take_from_runs(struct heap *heap, unsigned class, void **out, un
 
 /* ---- packets ---- */
 
+static void count_up(uint16_t *count) { *count = (uint16_t)(*count + (*count < UINT16_MAX)); }
+
 /* Takes the whole inbox of a class into the stash. */
 static void empty_inbox(struct heap *heap, unsigned class) {
     if (atomic_get(&heap->inbox[class], relaxed) == NULL)
         return;
     struct packet *packet = atomic_swap(&heap->inbox[class], NULL, acquire);
+    count_up(&heap->bins[class].packets);
     size_t bytes = 0;
     while (packet != NULL) {
         struct packet *next = atomic_get(&packet->next, relaxed);
@@ -484,6 +488,14 @@ static bool is_shared(unsigned class) {
     return heap_count() - heap_orphans() > SHARE_THREADS && sizeclass_bytes(class) >= SHARE_BYTES;
 }
 
+/* Whether the heap's thread is one of several and works for itself, as this class tells by how many
+ * runs it needed for each packet. Such threads are best kept out of each other's way; where blocks
+ * go from thread to thread the runs do, too, and lie densely. */
+static bool works_apart(const struct heap *heap, unsigned class) {
+    const struct bin *bin = &heap->bins[class];
+    return heap_count() - heap_orphans() > 1 && bin->runs > APART_RUNS * bin->packets;
+}
+
 /* The last run in the list, if nothing of it is out: it would stay ACTIVE for nobody. */
 static void drop_unused(struct heap *heap, unsigned class) {
     uint32_t tail = heap->bins[class].tail;
@@ -498,23 +510,18 @@ static void drop_unused(struct heap *heap, unsigned class) {
 static bool get_run(struct heap *heap, unsigned class, bool own) {
     if (heap_orphans() > 0 && inherit(heap, class))
         return true;
-    unsigned stage = 2;
+    bool apart = works_apart(heap, class);
+    count_up(&heap->bins[class].runs);
+    if (!apart && is_shared(class) && share(heap, class))
+        return true;
+    unsigned stage;
     uint32_t home = heap->home;
-    bool alone = heap_count() - heap_orphans() <= 1;
     heap_leave(heap);
-    struct slot *slot = alone ? NULL : pool_take_own(class, heap->id, &home);
-    if (slot == NULL && is_shared(class)) {
-        bool shared = heap_enter(heap) && share(heap, class);
-        if (shared)
-            return true;
-        heap_leave(heap);
-    }
-    if (slot == NULL)
-        slot = pool_take(class, heap->id, &home, alone, &stage);
+    struct slot *slot = pool_take(class, heap->id, &home, apart, &stage);
     if (slot == NULL && own && superslab_warm_count() == 0 && heap_enter(heap)) {
         heap_drain(heap, DRAIN_IDLE);
         heap_leave(heap);
-        slot = pool_take(class, heap->id, &home, alone, &stage);
+        slot = pool_take(class, heap->id, &home, apart, &stage);
     }
     if (slot == NULL) {
         stage = 3;
@@ -695,6 +702,7 @@ static uint32_t away_room(unsigned class) {
 
 void heap_flush_away(struct heap *heap, unsigned class, void *block) {
     struct away *away = &heap->away[class];
+    count_up(&heap->bins[class].packets);
     if (away->packet != NULL && atomic_get(&away->count, relaxed) >= away_room(class))
         send_gathered(heap, class);
     if (away->packet == NULL)
@@ -751,6 +759,8 @@ void heap_drain(struct heap *heap, enum heap_drain how) {
                 restore(m);
             }
         }
+        if (how != DRAIN_IDLE)
+            heap->bins[class].runs = heap->bins[class].packets = 0;
         m->trips = 0;
         m->cap_max = heap_cap_max(class);
     }

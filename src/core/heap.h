@@ -59,6 +59,8 @@ _Static_assert(sizeof(struct magazine) == 1 << MAGAZINE_SHIFT, "the class map ho
 struct bin {
     uint32_t head, tail;  /* partial runs, oldest first, by slot number */
     uint32_t empty;       /* the EMPTY run that is kept */
+    uint16_t runs;        /* that were needed since the last drain but of idle classes, ... */
+    uint16_t packets;     /* ... and packets begun and inboxes emptied, at most 65,535 */
     struct packet *stash; /* packets taken from the inbox */
 };
 

@@ -138,33 +138,32 @@ static struct slot *carve(uint32_t first, unsigned class, uint32_t owner) {
 /* Stage 2. Slots that are resident first: none of those that are not, while stage 3 has a whole
  * SuperSlab whose pages are there. A program that tears down and builds up again would else fault
  * in what its last SuperSlab has left over, and leave those that became empty to the LRU. */
-static uint32_t claim_unused(unsigned run, uint32_t owner, uint32_t *home, bool alone) {
+static uint32_t claim_unused(unsigned run, uint32_t owner, uint32_t *home, bool apart) {
     if (superslab_idle_dirty() > 0) {
-        uint32_t first = alone ? superslab_claim_resident(run, SEARCH_RESIDENT)
-                               : superslab_move_in(home, owner, run);
+        uint32_t first = apart ? superslab_move_in(home, owner, run)
+                               : superslab_claim_resident(run, SEARCH_RESIDENT);
         if (first != 0 || superslab_warm_count() > 0)
             return first;
     }
     return superslab_claim_open(&search, run, true, SEARCH_FIRST);
 }
 
-struct slot *pool_take_own(unsigned class, uint32_t owner, uint32_t *home) {
-    uint32_t first = superslab_claim_at_home(home, owner, sizeclass_table[class].run_slots);
-    return first == 0 ? NULL : carve(first, class, owner);
-}
-
-struct slot *pool_take(unsigned class, uint32_t owner, uint32_t *home, bool alone,
+struct slot *pool_take(unsigned class, uint32_t owner, uint32_t *home, bool apart,
                        unsigned *stage) {
-    *stage = 1;
+    unsigned run = sizeclass_table[class].run_slots;
+    *stage = 2;
+    uint32_t first = apart ? superslab_claim_at_home(home, owner, run) : 0;
+    if (first != 0)
+        return carve(first, class, owner);
     struct slot *slot = pop(class);
     if (slot != NULL) {
+        *stage = 1;
         hkm_require(slot->class == class && slot_change(slot_number(slot), SLOT_EMPTY, SLOT_ACTIVE),
                     "P1 stage 1 holds EMPTY runs of its class", slot);
         slot_own(slot, owner);
         return slot;
     }
-    *stage = 2;
-    uint32_t first = claim_unused(sizeclass_table[class].run_slots, owner, home, alone);
+    first = claim_unused(run, owner, home, apart);
     return first == 0 ? NULL : carve(first, class, owner);
 }
 

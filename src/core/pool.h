@@ -17,13 +17,11 @@
 #include "core/slot.h"
 
 /* A run of a class, ACTIVE, every block free, owned by the heap of id `owner`, from stage 1 or 2;
- * NULL when they have none. *stage says which it was. *home is the SuperSlab where the heap found
- * room the last time, 0 at first; `alone` says that no other heap is at work. */
-struct slot *pool_take(unsigned class, uint32_t owner, uint32_t *home, bool alone,
+ * NULL when they have none. *stage says which it was. `apart`: before all else from resident slots
+ * of a SuperSlab of the heap's own, and then as far from others as can be; *home is the SuperSlab
+ * where the heap found room so the last time, 0 at first. */
+struct slot *pool_take(unsigned class, uint32_t owner, uint32_t *home, bool apart,
                        unsigned *stage);
-/* Likewise from stage 2, only where other heaps do not look first: for one that is not alone,
- * before all else. */
-struct slot *pool_take_own(unsigned class, uint32_t owner, uint32_t *home);
 /* Likewise from stage 3; NULL when there is no memory. */
 struct slot *pool_take_new(unsigned class, uint32_t owner, uint32_t *home);
 /* Takes an EMPTY run over: to stage 1's stack, or to UNUSED when that is full, or the run was. */

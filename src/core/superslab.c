@@ -290,7 +290,8 @@ static uint32_t claim_among(uint32_t superslab, uint32_t among, unsigned count, 
             return superslab * SUPERSLAB_SLOTS + (uint32_t)at;
         }
     }
-    close_if_full(superslab);
+    if (bitset_test(superslab_open, superslab)) /* else it is as it should be: no write */
+        close_if_full(superslab);
     return 0;
 }
 
