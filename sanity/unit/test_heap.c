@@ -458,6 +458,7 @@ Test(heap, remote_frees_arrive_as_packets_and_are_handed_out_again) {
             blocks[i] = heap_take_one(home, class);
         heap_leave(home);
         bool helped = count * sizeclass_bytes(class) > KIB(256);
+        atomic_put(&home->fills_seen, (uint32_t)atomic_get(&home->stats.fills, relaxed), relaxed);
         uint64_t frees = atomic_get(&away->stats.remote_frees, relaxed);
         uint64_t packets = atomic_get(&away->stats.remote_packets, relaxed);
         send_home(away, class, blocks, count);
@@ -478,6 +479,39 @@ Test(heap, remote_frees_arrive_as_packets_and_are_handed_out_again) {
         check(live_blocks(class) == (helped ? 0u : 1u) && heap_enter(home));
         check(home->bins[class].stash == NULL);
         heap_leave(home);
+    }
+}
+
+Test(heap, an_idle_owner_is_helped_and_one_at_work_when_it_is_much) {
+    start_arena(MIB(256));
+    struct heap *home = new_heap();
+    struct heap *away = new_heap();
+    unsigned class = sizeclass_of(KIB(8));
+    check(heap_enter(home));
+    for (unsigned i = 0; i < 700; i++)
+        blocks[i] = heap_take_one(home, class);
+    heap_leave(home);
+    (void)fill(home, 9);
+    static const struct {
+        unsigned blocks; /* that come one at a time */
+        bool fill;       /* before them */
+        bool helped;     /* and nothing waits */
+        const char *why;
+    } steps[] = {
+        {32, true, false, "at 256 KiB it had had a fill"}, {31, false, false, "no look until 512"},
+        {1, false, true, "idle since the last look"},      {31, false, false, "no look until 256"},
+        {1, false, true, "still idle"},                    {511, true, false, "at work"},
+        {1, true, true, "4 MiB"},
+    };
+    void **next = blocks;
+    unsigned waiting = 0;
+    for (size_t s = 0; s < sizeof steps / sizeof *steps; s++) {
+        for (unsigned i = 0; i < steps[s].blocks; i++, waiting++) {
+            counter_add(&home->stats.fills, steps[s].fill);
+            send_home(away, class, next++, 1);
+        }
+        waiting = steps[s].helped ? 0 : waiting;
+        check(atomic_get(&home->inbox_bytes, relaxed) == waiting * KIB(8), "%s", steps[s].why);
     }
 }
 

@@ -25,7 +25,8 @@
 #define SHARE_BYTES 256u          /* ... from here on go from thread to thread */
 #define SHARE_TRIES 8u            /* heaps that are asked for one */
 #define APART_RUNS 4u             /* for each packet: works_apart */
-#define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner */
+#define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner, ... */
+#define INBOX_MOST_BYTES MIB(4)   /* ... and for one that is not */
 #define RELEASED_ALARM 4u         /* slots; who released so many must not miss the purge delay */
 
 static struct heap *owner_of(struct slot *slot) {
@@ -297,17 +298,29 @@ static void empty_inbox(struct heap *heap, unsigned class) {
     atomic_sub(&heap->inbox_bytes, bytes, relaxed);
 }
 
+/* Whether what waits for a heap is too much for an owner that is idle, which is looked at where it
+ * passes a multiple of what may wait: then there were no fills since the last look. Who is at work
+ * empties an inbox when a magazine of the class runs dry, and all with the next drain; to be helped
+ * would only stop him, and cost a look at all classes. */
+static bool needs_help(struct heap *to, size_t before, size_t waiting) {
+    if (before / INBOX_HELP_BYTES == waiting / INBOX_HELP_BYTES)
+        return false;
+    uint32_t fills = (uint32_t)atomic_get(&to->stats.fills, relaxed);
+    return atomic_swap(&to->fills_seen, fills, relaxed) == fills || waiting >= INBOX_MOST_BYTES;
+}
+
 static void deliver(struct heap *from, struct heap *to, struct packet *packet) {
     unsigned class = packet->class;
     size_t bytes = packet->count * sizeclass_bytes(class);
     counter_add(&from->stats.remote_frees, packet->count);
     counter_add(&from->stats.remote_packets, 1);
-    size_t waiting = atomic_add(&to->inbox_bytes, bytes, relaxed) + bytes;
+    size_t before = atomic_add(&to->inbox_bytes, bytes, relaxed);
+    size_t waiting = before + bytes;
     struct packet *head = atomic_get(&to->inbox[class], relaxed);
     do
         atomic_put(&packet->next, head, relaxed);
     while (!atomic_cas_weak(&to->inbox[class], &head, packet, release, relaxed));
-    if (waiting > INBOX_HELP_BYTES && atomic_get(&to->state, relaxed) != HEAP_LOST &&
+    if (needs_help(to, before, waiting) && atomic_get(&to->state, relaxed) != HEAP_LOST &&
         heap_try_enter(to)) {
         heap_collect(to);
         heap_leave(to);
