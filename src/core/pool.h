@@ -4,6 +4,7 @@
  *               1  a stack of EMPTY runs of the class           lock-free
  *               2  a claim of UNUSED slots in an open SuperSlab lock-free; resident ones first
  *               3  a new SuperSlab: a warm one, else from the arena; may enter the OS
+ *             One that works apart looks for resident slots of its own SuperSlabs before stage 1.
  * Invariants  P1. a run on a stage 1 stack is EMPTY, has no owner and has the stack's class
  *             P2. a stack holds at most 1 MiB of runs and one more, give or take one a thread
  * Ordering    stage 1 stack: head = tag << 32 | slot number. Slot records are never unmapped, so a
