@@ -360,6 +360,29 @@ static void run_dry_and_spill(struct heap *heap, unsigned class, unsigned count)
         flush(heap, class, blocks[i]);
 }
 
+/* Idle memory would else stay for as long as the program does not leave its magazines. */
+Test(heap, after_a_flush_that_gave_runs_to_the_pool_malloc_looks_at_the_clock) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    unsigned class = sizeclass_of(KIB(4));
+    struct magazine *m = &heap->magazines[class];
+    unsigned run = sizeclass_table[class].capacity, count = 12 * run, alarms = 0, given = 0;
+    check(heap_enter(heap) && sizeclass_table[class].run_slots == 1);
+    for (unsigned i = 0; i < count; i++)
+        blocks[i] = heap_take_one(heap, class);
+    heap_leave(heap);
+    for (unsigned i = 0; i < count; i++) {
+        uint32_t before = heap->released;
+        flush(heap, class, blocks[i]);
+        bool alarmed = m->floor == (void **)UINTPTR_MAX;
+        check(alarmed == (before > heap->released) && heap->released < 4);
+        given += alarmed ? 4 : 0; /* a flush of 16 blocks empties at most two runs */
+        alarms += alarmed;
+    }
+    given += heap->released;
+    check(alarms == 2 && given >= 8 && given <= 10, "%u alarms, %u runs", alarms, given);
+}
+
 Test(heap, a_magazine_of_blocks_that_threads_exchange_stays_small) {
     start_arena(MIB(256));
     struct heap *heap = new_heap();

@@ -290,7 +290,7 @@ static uint32_t claim_among(uint32_t superslab, uint32_t among, unsigned count, 
             return superslab * SUPERSLAB_SLOTS + (uint32_t)at;
         }
     }
-    if (bitset_test(superslab_open, superslab)) /* else it is as it should be: no write */
+    if (unused == 0 && bitset_test(superslab_open, superslab)) /* else no write is needed */
         close_if_full(superslab);
     return 0;
 }
