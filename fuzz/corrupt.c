@@ -376,7 +376,8 @@ static void add_heap(struct heap *heap) {
              p = atomic_get(&p->next, relaxed)) {
             ADD("packet", p, next, NULL);
             ADD("packet", p, count, NULL);
-            ADD("packet", p, class, NULL);
+            ADD("packet", p, group, NULL);
+            ADD("packet", p, units, "what waits, to be compared with a limit");
             add("packet.blocks", NULL, p->blocks, p->count * sizeof(void *));
             if (p->count < PACKET_BLOCKS)
                 add("packet.blocks, not in use", "above count: written before they are read",
@@ -402,6 +403,8 @@ static void add_heap(struct heap *heap) {
     ADD("heap", heap, next_array, NULL);
     ADD("heap", heap, stats, "counters that are only reported");
     ADD("heap", heap, inbox_bytes, NULL);
+    ADD("heap", heap, stock.first, NULL);
+    ADD("heap", heap, stock.count, NULL);
 }
 
 static void add_arena(void) {

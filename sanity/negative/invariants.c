@@ -166,14 +166,15 @@ static void h12(void) { mine->number++; }
 static void h13(void) { mine->state = 9; }
 static void h14(void) { bitset_give(heap_innards().orphans, mine->number); }
 static void h15(void) { heap_none.magazines[3].limit = (void **)8; }
-static void h16(void) { packet_waiting()->class++; }
+static void h16(void) { packet_waiting()->group++; }
 static void h17(void) { packet_waiting()->count = 0; }
 static void h18(void) { packet_waiting()->next = (struct packet *)8; }
 static void h19(void) {
     struct packet *packet = packet_waiting();
     packet->next = packet;
 }
-static void h20(void) { mine->away[class_of(small[5])].count = 63; }
+static void h20(void) { mine->away[packet_group(class_of(small[5]))].count = 63; }
+static void h21(void) { mine->stock.count++; }
 static void f1(void) { *live_of(magazine_of(small[5])->hot) = arena_live_mark(magazine_of(small[5])->hot); }
 static void f2(void) { magazine_of(small[5])->hot = NULL; }
 
@@ -304,7 +305,7 @@ static const struct negative cases[] = {
     {"P3", p3},   {"P4", p4},   {"P5", p5},   {"H1", h1},   {"H2", h2},   {"H3", h3},
     {"H4", h4},   {"H4", h4_limit},           {"H5", h5},   {"H6", h6},   {"H7", h7},
     {"H8", h8},   {"H9", h9},   {"H10", h10}, {"H11", h11}, {"H12", h12}, {"H13", h13},
-    {"H14", h14}, {"H15", h15}, {"H16", h16}, {"H17", h17}, {"H18", h18}, {"H19", h19}, {"H20", h20},
+    {"H14", h14}, {"H15", h15}, {"H16", h16}, {"H17", h17}, {"H18", h18}, {"H19", h19}, {"H20", h20}, {"H21", h21},
     {"F1", f1},   {"F2", f2},   {"L1", l1},   {"L1", l1_tail},            {"L2", l2},
     {"L3", l3},   {"L4", l4},   {"L5", l5},   {"L6", l6},   {"L7", l7},   {"L8", l8},
     {"L9", l9},   {"L10", l10}, {"N1", n1},   {"N2", n2},   {"N3", n3},   {"N4", n4},

@@ -2,7 +2,7 @@
  * states, inboxes. In no schedule have two threads the same thing, and nothing is lost. */
 #include "steps/steps.inc"
 
-enum { CLASS = 20, ALL = SUPERSLAB_SLOTS, LARGE_BYTES = 10 * 65536 };
+enum { CLASS = 20, MIXED_CLASS = 45, ALL = SUPERSLAB_SLOTS, LARGE_BYTES = 10 * 65536 };
 
 static uint32_t got[THREADS_MAX]; /* each thread writes its own */
 static bool flags[THREADS_MAX];
@@ -202,6 +202,7 @@ static void check_freed_once(void) {
 
 static struct heap *heaps[THREADS_MAX];
 static void *out[200];
+static unsigned class = CLASS;
 
 static void one_orphan(void) {
     start(MIB(64));
@@ -224,7 +225,7 @@ static void check_heaps(void) {
 static void stocked_orphan(void) {
     one_orphan();
     heaps[2] = heap_acquire();
-    expect(heap_enter(heaps[2]) && heap_fill(heaps[2], CLASS) != NULL, "no block");
+    expect(heap_enter(heaps[2]) && heap_fill(heaps[2], class) != NULL, "no block");
     heap_leave(heaps[2]);
     heap_abandon(heaps[2]);
     heaps[1] = NULL;
@@ -239,14 +240,14 @@ static void check_adopted(void) {
 
 static void *fill(struct heap *heap) {
     expect(heap_enter(heap), "the lock");
-    void *block = heap_fill(heap, CLASS);
+    void *block = heap_fill(heap, class);
     heap_leave(heap);
     expect(block != NULL, "no block");
     return block;
 }
 static void send_home(struct heap *heap, void **from, unsigned count) {
     expect(heap_enter(heap), "the lock");
-    expect(heap_send_home(heap, CLASS, from, count) == 0, "no packet");
+    expect(heap_send_home(heap, class, from, count) == 0, "no packet");
     heap_leave(heap);
 }
 
@@ -255,12 +256,17 @@ static void three_heaps(void) {
     start(MIB(64));
     for (unsigned t = 0; t < THREADS_MAX; t++)
         heaps[t] = heap_acquire();
-    struct magazine *m = &heaps[0]->magazines[CLASS];
+    struct magazine *m = &heaps[0]->magazines[class];
     base = 0;
     for (unsigned i = 0; i < 40; i++)
         out[i] = fill(heaps[0]);
     while (atomic_get(&m->top, relaxed) != m->base)
         out[40 + base++] = fill(heaps[0]);
+}
+/* What is sent is of a class that others travel with, and is opened into a magazine. */
+static void three_heaps_mixed(void) {
+    class = MIXED_CLASS;
+    three_heaps();
 }
 static void owner_fills(void) {
     out[100] = fill(heaps[0]);
@@ -290,6 +296,7 @@ static const struct steps_case cases[] = {
     {"two_adopt_one_orphan", 3, 2, one_orphan, {acquire, acquire}, check_heaps, true},
     {"adopt_against_drain", 3, 2, stocked_orphan, {acquire, drain_it}, check_adopted, true},
     {"inbox_against_fill", 3, 2, three_heaps, {owner_fills, first_sends}, check_blocks, true},
+    {"mixed_inbox_against_fill", 3, 2, three_heaps_mixed, {owner_fills, first_sends}, check_blocks, true},
     {"two_in_one_heap", 2, 2, three_heaps, {owner_fills, owner_collects}, check_blocks, true},
     {"inbox_against_collect", 2, 3, three_heaps, {owner_collects, first_sends, second_sends}, check_blocks, true},
     {"two_take_one_warm", 4, 2, one_warm, {take_it, take_it}, check_both_took, false},

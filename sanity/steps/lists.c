@@ -114,7 +114,7 @@ static void check_runs(void) {
 static void take_packet(void) {
     struct packet *packet = packet_take();
     expect(packet != NULL && packet->count == 0, "no packet");
-    packet->class = 100 + mine;
+    packet->group = (uint16_t)(100 + mine);
     packet->blocks[PACKET_BLOCKS - 1] = packet;
     my_hands()->packets[my_hands()->packet_count++] = packet;
 }
@@ -124,7 +124,7 @@ static void give_packet(void) {
     struct packet *packet = h->packets[0];
     h->packet_count--;
     memmove(h->packets, h->packets + 1, h->packet_count * sizeof h->packets[0]);
-    expect(packet->class == 100 + mine && packet->count == 0, "somebody else wrote to a packet");
+    expect(packet->group == 100 + mine && packet->count == 0, "somebody else wrote to a packet");
     packet_give(packet);
 }
 
@@ -152,7 +152,7 @@ static void check_packets(void) {
     for (unsigned t = 0; t < THREADS_MAX; t++) {
         for (unsigned i = 0; i < hands[t].packet_count; i++) {
             all[count++] = hands[t].packets[i];
-            expect(hands[t].packets[i]->class == 100 + t, "a packet is in two hands");
+            expect(hands[t].packets[i]->group == 100 + t, "a packet is in two hands");
         }
         hands[t].packet_count = 0;
     }

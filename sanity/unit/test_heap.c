@@ -43,11 +43,35 @@ static uint64_t stage(struct heap *heap, unsigned i) {
 static size_t held(const struct magazine *m) {
     return (size_t)(atomic_get(&m->top, relaxed) - m->base);
 }
-static size_t packets_hold(struct packet *packet) {
+/* How many blocks of the class packets hold. */
+static size_t packets_hold(unsigned class, struct packet *packet) {
     size_t count = 0;
-    for (; packet != NULL; packet = atomic_get(&packet->next, relaxed))
-        count += packet->count;
+    for (; packet != NULL; packet = atomic_get(&packet->next, relaxed)) {
+        check(packet->group == packet_group(class));
+        for (unsigned i = 0; i < packet->count; i++)
+            count += packet_class_of(packet->group, packet->blocks[i]) == class;
+    }
     return count;
+}
+static struct packet *inbox(struct heap *heap, unsigned class) {
+    return atomic_get(&heap->inbox[packet_group(class)], acquire);
+}
+static size_t inbox_holds(struct heap *heap, unsigned class) {
+    return packets_hold(class, inbox(heap, class));
+}
+static size_t gathered(const struct heap *heap, unsigned class) {
+    return atomic_get(&heap->away[packet_group(class)].count, relaxed);
+}
+static void send_later(struct heap *heap, unsigned class, void *block) {
+    check(heap_enter(heap));
+    heap_flush_away(heap, class, block);
+    heap_leave(heap);
+}
+static void *take_one(struct heap *heap, unsigned class) {
+    check(heap_enter(heap));
+    void *block = heap_take_one(heap, class);
+    heap_leave(heap);
+    return block;
 }
 
 /* H1..H3 and S1..S4 of one class of a heap; blocks that are cached or waiting there. */
@@ -67,8 +91,8 @@ static size_t check_heap_class(struct heap *heap, unsigned class) {
         check(slot_state(bin->empty) == SLOT_EMPTY &&
                   slot_free(slot_at(bin->empty)) == slot_at(bin->empty)->capacity,
               "H3 S3");
-    return held(m) + packets_hold(bin->stash) +
-           packets_hold(atomic_get(&heap->inbox[class], relaxed));
+    return held(m) + packets_hold(class, heap->bins[packet_group(class)].stash) +
+           inbox_holds(heap, class);
 }
 
 /* Every block of the class is in a bitmap, in a cache or with the program: the last is returned. */
@@ -390,16 +414,14 @@ Test(heap, a_magazine_of_blocks_that_threads_exchange_stays_small) {
     unsigned class = sizeclass_of(128);
     struct magazine *m = &heap->magazines[class];
     void *foreign = fill(other, class);
-    check(heap_enter(heap));
-    heap_flush_away(heap, class, foreign);
-    heap_leave(heap);
-    check(atomic_get(&heap->away[class].count, relaxed) == 1);
+    send_later(heap, class, foreign);
+    check(gathered(heap, class) == 1);
     for (unsigned i = 0; i < 4; i++)
         run_dry_and_spill(heap, class, 1000);
     check(m->cap > heap_first_cap(class) && m->cap * sizeclass_bytes(class) <= KIB(16), "%u",
           m->cap);
     drain(heap, false);
-    check(atomic_get(&heap->away[class].count, relaxed) == 0 && live_blocks(class) == 0);
+    check(gathered(heap, class) == 0 && live_blocks(class) == 0);
     for (unsigned i = 0; i < 4; i++)
         run_dry_and_spill(heap, class, 1000);
     check(m->cap * sizeclass_bytes(class) > KIB(16), "%u", m->cap);
@@ -464,7 +486,7 @@ Test(heap, packets_that_were_handed_out_are_used_again) {
         heap_leave(home);
         send_home(away, CLASS, blocks, COUNT);
         size_t now = atomic_get(arena_innards().metadata_used, relaxed);
-        check(round < 2 || now == used, "round %u: %zu bytes of metadata, %zu before", round, now,
+        check(round < 4 || now == used, "round %u: %zu bytes of metadata, %zu before", round, now,
               used);
         used = now;
     }
@@ -488,19 +510,19 @@ Test(heap, remote_frees_arrive_as_packets_and_are_handed_out_again) {
         check(atomic_get(&away->stats.remote_frees, relaxed) == frees + count);
         check(atomic_get(&away->stats.remote_packets, relaxed) == packets + 4);
         check(live_blocks(class) == 0, "class %u", class);
-        size_t waiting = packets_hold(atomic_get(&home->inbox[class], relaxed));
+        size_t waiting = inbox_holds(home, class);
         check(atomic_get(&home->inbox_bytes, relaxed) == waiting * sizeclass_bytes(class));
         check(helped ? waiting < count : waiting == count, "class %u: %zu", class, waiting);
         if (!helped) {
             uint64_t runs = stage(home, 0) + stage(home, 1) + stage(home, 2) + stage(home, 3);
             check(fill(home, class) != NULL && live_blocks(class) == 1);
             check(stage(home, 0) + stage(home, 1) + stage(home, 2) + stage(home, 3) == runs);
-            check(atomic_get(&home->inbox[class], relaxed) == NULL, "into the stash");
+            check(inbox(home, class) == NULL, "into the stash");
             check(atomic_get(&home->inbox_bytes, relaxed) == 0);
         }
         drain(home, true);
         check(live_blocks(class) == (helped ? 0u : 1u) && heap_enter(home));
-        check(home->bins[class].stash == NULL);
+        check(home->bins[packet_group(class)].stash == NULL);
         heap_leave(home);
     }
 }
@@ -521,9 +543,12 @@ Test(heap, an_idle_owner_is_helped_and_one_at_work_when_it_is_much) {
         bool helped;     /* and nothing waits */
         const char *why;
     } steps[] = {
-        {32, true, false, "at 256 KiB it had had a fill"}, {31, false, false, "no look until 512"},
-        {1, false, true, "idle since the last look"},      {31, false, false, "no look until 256"},
-        {1, false, true, "still idle"},                    {511, true, false, "at work"},
+        {32, true, false, "at 256 KiB it had had a fill"},
+        {31, false, false, "no look until 512"},
+        {1, false, true, "idle since the last look"},
+        {31, false, false, "no look until 256"},
+        {1, false, true, "still idle"},
+        {511, true, false, "at work"},
         {1, true, true, "4 MiB"},
     };
     void **next = blocks;
@@ -553,7 +578,7 @@ Test(heap, blocks_of_several_owners_are_sent_to_each_of_them) {
     check(live_blocks(9) == 0);
     check(atomic_get(&heaps[0]->stats.remote_frees, relaxed) == 300);
     for (int h = 1; h < 4; h++)
-        check(packets_hold(atomic_get(&heaps[h]->inbox[9], relaxed)) == 100);
+        check(inbox_holds(heaps[h], 9) == 100);
     for (int h = 0; h < 4; h++)
         drain(heaps[h], true);
     check(live_blocks(9) == 0);
@@ -571,10 +596,10 @@ Test(heap, an_inbox_is_emptied_by_the_sender_only_when_its_owner_is_not_inside) 
     for (unsigned i = 0; i < count; i++)
         blocks[i] = heap_take_one(home, class);
     send_home(away, class, blocks, count - 1);
-    check(packets_hold(atomic_get(&home->inbox[class], relaxed)) == count - 1, "it was inside");
+    check(inbox_holds(home, class) == count - 1, "it was inside");
     heap_leave(home);
     send_home(away, class, blocks + count - 1, 1);
-    check(packets_hold(atomic_get(&home->inbox[class], relaxed)) == 0);
+    check(inbox_holds(home, class) == 0);
     check(live_blocks(class) == 0);
 }
 
@@ -597,7 +622,7 @@ Test(heap, without_a_packet_the_blocks_that_could_not_be_sent_are_returned) {
     blocks[100] = heap_take_one(away, 9);
     check(heap_send_home(away, 9, blocks, 101) == 100, "all but its own");
     heap_leave(away);
-    check(live_blocks(9) == 100 && atomic_get(&home->inbox[9], relaxed) == NULL);
+    check(live_blocks(9) == 100 && inbox(home, 9) == NULL);
     for (unsigned i = 0; i < 100; i++) {
         check(slot_of_block(9, blocks[i]) != slot_of_block(9, blocks[100]));
         for (unsigned k = 0; k < i; k++)
@@ -613,7 +638,7 @@ Test(heap, without_a_packet_a_remote_free_goes_straight_into_the_bitmap) {
     for (unsigned i = 0; i < 99; i++)
         flush(away, 9, blocks[i]);
     drain(away, true);
-    check(live_blocks(9) == 1 && atomic_get(&home->inbox[9], relaxed) == NULL);
+    check(live_blocks(9) == 1 && inbox(home, 9) == NULL);
     check(slot_free(slot_of_block(9, blocks[0])) == slot_of_block(9, blocks[0])->capacity - 1u);
     heap_free_borrowed(9, blocks[99]);
     check(live_blocks(9) == 0 && home->bins[9].empty != 0);
@@ -649,7 +674,7 @@ static bool run_is_shared(size_t bytes, unsigned count, unsigned taken) {
     if (shared) { /* what is live of it comes home to the new owner */
         flush(spare, class, blocks[0]);
         drain(spare, true);
-        check(live_blocks(class) == taken && atomic_get(&other->inbox[class], relaxed) != NULL);
+        check(live_blocks(class) == taken && inbox_holds(other, class) == 1);
     }
     return shared;
 }
@@ -665,15 +690,148 @@ Test(heap, a_large_block_of_another_heap_is_not_kept_until_there_are_more) {
     start_arena(MIB(64));
     struct heap *home = new_heap();
     struct heap *away = new_heap();
-    unsigned class = sizeclass_of(KIB(32));
-    check(heap_enter(home));
-    void *block = heap_take_one(home, class);
-    heap_leave(home);
-    check(heap_enter(away));
-    heap_flush_away(away, class, block);
-    heap_leave(away);
-    check(atomic_get(&home->inbox[class], relaxed) != NULL);
-    check(atomic_get(&away->away[class].count, relaxed) == 0 && live_blocks(class) == 0);
+    unsigned class = sizeclass_of(KIB(96));
+    send_later(away, class, take_one(home, class));
+    check(inbox_holds(home, class) == 1);
+    check(gathered(away, class) == 0 && live_blocks(class) == 0);
+}
+
+/* ---- classes whose blocks travel together ---- */
+
+/* Of `heaps` heaps one gathers the blocks of another, of all classes from one to another, and the
+ * packet is sent when `room` of them are there and one more comes. */
+static void check_gathering(unsigned heaps, unsigned from, unsigned to, unsigned room) {
+    start_arena(MIB(256));
+    struct heap *home = new_heap();
+    while (heap_count() < heaps)
+        (void)new_heap();
+    struct heap *away = heap_by_number(heaps - 1);
+    size_t bytes = 0;
+    for (unsigned i = 0; i < room + 1; i++) {
+        unsigned class = from + i % (to - from + 1);
+        check(gathered(away, class) == i && inbox(home, class) == NULL, "%u blocks", i);
+        bytes += i < room ? sizeclass_bytes(class) : 0;
+        send_later(away, class, take_one(home, class));
+    }
+    struct packet *packet = inbox(home, to);
+    check(packet != NULL && packet->count == room && gathered(away, to) == 1);
+    check(packet->group == from && packet_units(packet) * 16 == bytes);
+    check(atomic_get(&home->inbox_bytes, relaxed) == bytes);
+    drain(away, false);
+    drain(home, true);
+    for (unsigned class = from; class <= to; class ++)
+        check(live_blocks(class) == 0 && inbox(home, class) == NULL, "class %u", class);
+    check(atomic_get(&home->inbox_bytes, relaxed) == 0);
+}
+
+Test(heap, blocks_of_1_to_16_KiB_are_sent_home_32_at_a_time) {
+    check_gathering(2, sizeclass_of(KIB(1) + 1), sizeclass_of(KIB(16)), 32);
+}
+Test(heap, among_many_threads_they_are_sent_16_at_a_time) {
+    check_gathering(5, sizeclass_of(KIB(1) + 1), sizeclass_of(KIB(16)), 16);
+}
+Test(heap, blocks_of_16_to_64_KiB_are_sent_home_4_at_a_time) {
+    check_gathering(5, sizeclass_of(KIB(16) + 1), sizeclass_of(KIB(64)), 4);
+}
+
+/* A packet of `count` blocks of each of two classes in the inbox of the heap that owns them. */
+static void send_mixed(struct heap *home, struct heap *away, const unsigned *classes,
+                       unsigned count) {
+    for (unsigned i = 0; i < 2 * count; i++)
+        blocks[i] = take_one(home, classes[i % 2]);
+    for (unsigned i = 0; i < 2 * count; i++)
+        send_later(away, classes[i % 2], blocks[i]);
+    drain(away, false);
+    check(inbox_holds(home, classes[0]) == count && inbox_holds(home, classes[1]) == count);
+}
+
+Test(heap, what_travelled_together_goes_to_the_magazines_of_each_class_and_the_rest_home) {
+    start_arena(MIB(64));
+    struct heap *home = new_heap();
+    const unsigned classes[2] = {sizeclass_of(KIB(2)), sizeclass_of(KIB(16))};
+    struct magazine *small = &home->magazines[classes[0]];
+    struct magazine *large = &home->magazines[classes[1]];
+    send_mixed(home, new_heap(), classes, 6);
+    uint64_t runs = stage(home, 0) + stage(home, 1) + stage(home, 2) + stage(home, 3);
+    void *block = fill(home, classes[1]);
+    bool sent = false;
+    for (unsigned i = 0; i < 12; i++)
+        sent = sent || blocks[i] == block;
+    check(sent, "one that came home");
+    check(held(small) == small->cap && held(large) == large->cap - 1, "%zu and %zu", held(small),
+          held(large));
+    check(live_blocks(classes[0]) == 0 && live_blocks(classes[1]) == 1);
+    check(stage(home, 0) + stage(home, 1) + stage(home, 2) + stage(home, 3) == runs);
+    check(home->bins[packet_group(classes[0])].stash == NULL && home->stock.count == 1);
+    struct slot *run = slot_of_block(classes[0], blocks[0]);
+    check(slot_free(run) == run->capacity - small->cap, "two of six are in the bitmap");
+}
+
+Test(heap, a_packet_is_opened_only_when_those_before_it_held_nothing_of_the_class) {
+    start_arena(MIB(64));
+    struct heap *home = new_heap();
+    struct heap *away = new_heap();
+    const unsigned first = sizeclass_of(KIB(2));
+    const unsigned later = sizeclass_of(KIB(3));
+    for (unsigned i = 0; i < 6; i++)
+        blocks[i] = take_one(home, i < 2 ? first : later);
+    for (unsigned i = 0; i < 6; i += 2) {
+        send_later(away, i < 2 ? first : later, blocks[i]);
+        send_later(away, i < 2 ? first : later, blocks[i + 1]);
+        drain(away, false);
+    }
+    check(fill(home, first) == blocks[1] && held(&home->magazines[first]) == 1);
+    check(held(&home->magazines[later]) == 0, "the first that was sent was opened first");
+    check(packets_hold(later, home->bins[packet_group(later)].stash) == 4);
+    check(fill(home, sizeclass_of(KIB(8))) != NULL);
+    check(home->bins[packet_group(later)].stash == NULL, "nothing of it in any of them");
+    check(held(&home->magazines[later]) == 4 && live_blocks(later) == 0);
+}
+
+/* Who holds a heap's lock without being its thread leaves the magazines alone. */
+Test(heap, without_a_heap_of_ones_own_what_travelled_together_goes_home) {
+    start_arena(MIB(64));
+    struct heap *home = new_heap();
+    const unsigned classes[2] = {sizeclass_of(KIB(2)), sizeclass_of(KIB(16))};
+    send_mixed(home, new_heap(), classes, 3);
+    void *block = take_one(home, classes[1]);
+    check(block != NULL && inbox(home, classes[1]) == NULL);
+    check(held(&home->magazines[classes[0]]) == 0 && held(&home->magazines[classes[1]]) == 0);
+    check(live_blocks(classes[0]) == 0 && live_blocks(classes[1]) == 1);
+}
+
+Test(heap, a_magazine_stays_small_for_gathered_blocks_of_its_own_class_only) {
+    start_arena(MIB(256));
+    struct heap *heap = new_heap();
+    const unsigned gathers = sizeclass_of(KIB(2));
+    const unsigned other = sizeclass_of(KIB(3));
+    send_later(heap, gathers, take_one(new_heap(), gathers));
+    for (unsigned i = 0; i < 4; i++) {
+        run_dry_and_spill(heap, gathers, 200);
+        run_dry_and_spill(heap, other, 200);
+    }
+    check(gathered(heap, other) == 1);
+    check(heap->magazines[gathers].cap * KIB(2) <= KIB(16));
+    check(heap->magazines[other].cap * KIB(3) > KIB(16));
+}
+
+Test(heap, a_heap_keeps_8_packets_to_send_next) {
+    start_arena(MIB(64));
+    struct heap *home = new_heap();
+    struct heap *away = new_heap();
+    unsigned class = 9;
+    for (unsigned i = 0; i < 10 * PACKET_BLOCKS; i++)
+        blocks[i] = take_one(home, class);
+    send_home(away, class, blocks, 10 * PACKET_BLOCKS);
+    struct packet *first = inbox(home, class);
+    drain(home, true);
+    check(home->stock.count == 8 && packet_take() != NULL);
+    size_t used = atomic_get(arena_innards().metadata_used, relaxed);
+    for (unsigned i = 0; i < 8; i++)
+        send_later(home, class + i, take_one(away, class + i));
+    check(home->stock.count == 0 && home->stock.first == NULL);
+    check(atomic_get(arena_innards().metadata_used, relaxed) == used, "none is a new one");
+    check(first != NULL && first->group == class);
 }
 
 /* ---- what must not pass ---- */
@@ -691,6 +849,16 @@ static void send_home_twice(unsigned class, unsigned first, unsigned second) {
 
 Test(heap, a_block_that_comes_home_twice_is_reported, .signal = SIGABRT) {
     send_home_twice(20, 3, 3);
+}
+
+/* A pointer of another class in a packet: something wrote to the metadata. */
+Test(heap, a_packet_with_a_block_of_no_class_of_its_group_is_reported, .signal = SIGABRT) {
+    start_arena(MIB(64));
+    struct heap *home = new_heap();
+    const unsigned classes[2] = {sizeclass_of(KIB(2)), sizeclass_of(KIB(16))};
+    send_mixed(home, new_heap(), classes, 3);
+    inbox(home, classes[0])->blocks[4] = take_one(home, sizeclass_of(64));
+    (void)fill(home, classes[0]);
 }
 
 Test(heap, a_block_that_comes_home_again_in_the_middle_of_a_stretch_is_reported,
@@ -711,7 +879,7 @@ static bool next_run_is_at_home(uint16_t packets) {
         check((blocks[count++] = heap_take_one(heap, class)) != NULL);
     uint32_t home = slot_number(slot_of_block(class, blocks[count - 1])) / SUPERSLAB_SLOTS;
     check(home != 0 && heap->home == home);
-    heap->bins[class].packets = packets;
+    heap->bins[packet_group(class)].packets = packets;
     struct slot *kept = slot_of_block(class, blocks[0]);
     struct slot *low = slot_of_block(class, blocks[kept->capacity]);
     struct slot *high = slot_of_block(class, blocks[count - 2 * kept->capacity]);

@@ -97,12 +97,12 @@ Test(heap_life, packets_in_an_orphans_inbox_are_inherited_too) {
     heap_abandon(orphan);
     check(heap_enter(heap));
     check(heap_send_home(heap, 40, blocks, run / 2) == 0);
-    check(atomic_get(&orphan->inbox[40], relaxed) != NULL);
+    check(atomic_get(&orphan->inbox[packet_group(40)], relaxed) != NULL);
     uint64_t before = runs_from_pool(heap);
     void *block = heap_take_one(heap, 40);
     heap_leave(heap);
     check(slot_of_block(40, block) == slot_of_block(40, blocks[0]));
-    check(runs_from_pool(heap) == before && atomic_get(&orphan->inbox[40], relaxed) == NULL);
+    check(runs_from_pool(heap) == before && atomic_get(&orphan->inbox[packet_group(40)], relaxed) == NULL);
     check(slot_free(slot_of_block(40, block)) == run / 2 - 1);
 }
 

@@ -20,6 +20,8 @@ enum { HKM_CHECK_LEVEL = HKM_CHECK };
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define HKM_COLD __attribute__((noinline, cold))
 #define HKM_NOINLINE __attribute__((noinline))
+/* What few processes run, or seldom, but then fast: not where every process's code is. */
+#define HKM_SELDOM __attribute__((noinline, section(".text.seldom")))
 /* A large array of zeros of which little is touched: behind the others, which so share pages. */
 #define HKM_SPARSE __attribute__((section(".bss.sparse")))
 #define HKM_INLINE static inline __attribute__((always_inline))

@@ -145,14 +145,16 @@
     X(H14, "orphan-bit", 3, walk_heap, "a heap's bit in `orphans` is set <=> it is an ORPHAN") \
     X(H15, "heap-none", 3, walk_heaps, \
       "heap_none and heap_gone are all zeros where the fast paths look") \
-    X(H16, "packet-class", 3, walk_packets, \
-      "a packet in a class's inbox or stash is of that class") \
-    X(H17, "packet-count", 3, walk_packets, \
+    X(H16, "packet-group", 3, walk_grouped, \
+      "a packet in a group's inbox or stash is of that group, and so is each of its blocks") \
+    X(H17, "packet-count", 3, walk_packet, \
       "a packet in an inbox or stash holds 1 to 62 blocks") \
-    X(H18, "packet-place", 3, walk_packets, "a packet lies in the arena's metadata") \
-    X(H19, "packet-ring", 3, walk_packets, "a list of packets ends") \
+    X(H18, "packet-place", 3, walk_packet_place, "a packet lies in the arena's metadata") \
+    X(H19, "packet-ring", 3, walk_packet_list, "a list of packets ends") \
     X(H20, "away", 3, walk_away, \
       "what is gathered for others is in a packet, at most 62 blocks") \
+    X(H21, "packet-stock", 3, walk_heap, \
+      "the packets that a heap keeps are as many as it says") \
     X(F1, "live-byte", 1, walk_cached, \
       "a block leaves a magazine with its live byte set to its mark, and enters it, or a " \
       "packet, with the byte 0") \
@@ -181,8 +183,8 @@
     X(N2, "warm-count", 3, walk_counters, "warm_count == bits set in `warm`") \
     X(N3, "orphan-count", 3, walk_counters, "orphan_count == bits set in `orphans`") \
     X(N4, "heap-count", 3, walk_counters, "every number below heaps_used is a heap's") \
-    X(N5, "inbox-bytes", 3, walk_counters, \
-      "inbox_bytes == the blocks' bytes in a heap's inboxes") \
+    X(N5, "inbox-bytes", 3, walk_inbox, \
+      "inbox_bytes == the blocks' bytes in a heap's inboxes, as each packet says") \
     X(N6, "large-blocks", 3, walk_counters, "large_blocks() == number of LARGE runs") \
     X(N7, "large-live-bytes", 3, walk_counters, \
       "large_bytes() == sum of large_bytes over LARGE runs") \

@@ -72,7 +72,15 @@ static void walk_packet_place(const struct packet *packet) {
               "elsewhere", packet);
 }
 
-/* What is gathered of a class to be sent home. */
+/* A block that a packet of a group holds. */
+static void walk_grouped(struct walk *w, unsigned group, const void *block) {
+    must_hold(H7, arena_contains(block), "in a run of its class", "elsewhere", block);
+    unsigned class = packet_class_of(group, block);
+    must_equal(H16, group, packet_group(class), block);
+    walk_cached(w, class, block);
+}
+
+/* What is gathered of a group of classes to be sent home. */
 static void walk_away(struct walk *w, const struct heap *heap, unsigned class, bool still) {
     const struct away *away = &heap->away[class];
     uint32_t count = atomic_get(&away->count, relaxed);
@@ -84,32 +92,46 @@ static void walk_away(struct walk *w, const struct heap *heap, unsigned class, b
     if (away->packet != NULL)
         walk_packet_place(away->packet);
     for (uint32_t i = 0; still && i < count; i++)
-        walk_cached(w, class, away->packet->blocks[i]);
+        walk_grouped(w, class, away->packet->blocks[i]);
 }
 
 /* ---- packets ---- */
 
-/* The bytes of a list's blocks. */
-static size_t walk_packets(struct walk *w, unsigned class, const struct packet *packet) {
-    struct arena_innards in = arena_innards();
-    size_t used = atomic_get(in.metadata_used, relaxed);
-    size_t blocks = 0;
+/* A list of packets is one, in the metadata, and ends: its length. */
+static size_t walk_packet_list(const struct packet *packet) {
+    size_t used = atomic_get(arena_innards().metadata_used, relaxed);
     size_t steps = 0;
-    for (const struct packet *p = packet; p != NULL; p = atomic_get(&p->next, relaxed)) {
-        uintptr_t at = (uintptr_t)p - (uintptr_t)arena.metadata;
-        must_hold(H18, at < used && used - at >= sizeof *p && at % 64 == 0, "in the metadata",
-                  "elsewhere", p);
-        must_hold(H19, steps++ <= used / sizeof *p, "an end", "a ring", p);
-    }
     for (; packet != NULL; packet = atomic_get(&packet->next, relaxed)) {
-        must_equal(H16, class, packet->class, packet);
-        must_hold(H17, packet->count > 0 && packet->count <= PACKET_BLOCKS, "1 to 62 blocks",
-                  "another count", packet);
-        for (uint32_t i = 0; i < packet->count; i++)
-            walk_cached(w, class, packet->blocks[i]);
-        blocks += packet->count;
+        walk_packet_place(packet);
+        must_hold(H19, steps++ <= used / sizeof *packet, "an end", "a ring", packet);
     }
-    return blocks * sizeclass_bytes(class);
+    return steps;
+}
+
+static void walk_packet(struct walk *w, const struct packet *packet) {
+    must_hold(H17, packet->count > 0 && packet->count <= PACKET_BLOCKS, "1 to 62 blocks",
+              "another count", packet);
+    for (uint32_t i = 0; i < packet->count; i++)
+        walk_grouped(w, packet->group, packet->blocks[i]);
+}
+
+static void walk_stash(struct walk *w, unsigned group, const struct packet *packet) {
+    (void)walk_packet_list(packet);
+    for (; packet != NULL; packet = atomic_get(&packet->next, relaxed)) {
+        must_equal(H16, group, packet->group, packet);
+        walk_packet(w, packet);
+    }
+}
+
+/* What waits in an inbox, in bytes. */
+static size_t walk_inbox(struct walk *w, unsigned group, const struct packet *packet) {
+    size_t units = 0;
+    walk_stash(w, group, packet);
+    for (; packet != NULL; packet = atomic_get(&packet->next, relaxed)) {
+        must_equal(N5, packet_units(packet), packet->units, packet);
+        units += packet->units;
+    }
+    return units * 16;
 }
 
 /* ---- bins ---- */
@@ -203,9 +225,10 @@ static void walk_heap(struct walk *w, struct heap *heap, bool mine) {
         walk_magazine(w, heap, class, mine || w->quiet);
         walk_away(w, heap, class, mine || w->quiet);
         walk_bins(w, heap, class);
-        (void)walk_packets(w, class, heap->bins[class].stash);
-        waiting += walk_packets(w, class, atomic_get(&heap->inbox[class], acquire));
+        walk_stash(w, class, heap->bins[class].stash);
+        waiting += walk_inbox(w, class, atomic_get(&heap->inbox[class], acquire));
     }
+    must_equal(H21, walk_packet_list(heap->stock.first), heap->stock.count, &heap->stock);
     if (!w->quiet)
         return;
     must_equal(N5, waiting, atomic_get(&heap->inbox_bytes, relaxed), &heap->inbox_bytes);

@@ -93,7 +93,7 @@ HKM_INLINE bool front_push_away(void *block) {
         return false;
     uint32_t entry = atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed);
     unsigned class = (uint16_t)entry >> MAGAZINE_SHIFT;
-    struct away *away = &heap->away[class];
+    struct away *away = &heap->away[packet_group(class)];
     live_byte *live = front_live_byte(&heap->magazines[class], block);
     if (entry >> CLASS_ENTRY_OWNER_SHIFT == heap->id)
         return false;

@@ -21,6 +21,9 @@
 #define AWAY_BYTES KIB(16)        /* what is gathered of a class before it is sent home, ... */
 #define AWAY_BYTES_MANY KIB(4)    /* ... where there were more than SHARE_THREADS at once */
 #define AWAY_LEAST 8u             /* blocks, if these are not more than AWAY_BYTES */
+#define AWAY_MEDIUM 32u           /* blocks that are gathered of the medium group, ... */
+#define AWAY_MEDIUM_MANY 16u      /* ... among many threads, ... */
+#define AWAY_LARGE 4u             /* ... and of the large one */
 #define SHARE_THREADS 4u          /* among more than so many, runs of blocks ... */
 #define SHARE_BYTES 256u          /* ... from here on go from thread to thread */
 #define SHARE_TRIES 8u            /* heaps that are asked for one */
@@ -33,8 +36,15 @@ static struct heap *owner_of(struct slot *slot) {
     return heap_by_number(atomic_get(&slot->owner, relaxed) - 1);
 }
 
-static uint32_t owner_id(unsigned class, const void *block) {
-    return atomic_get(&slot_of_block(class, block)->owner, relaxed);
+static HKM_NOINLINE unsigned class_in(unsigned group, const void *block) {
+    unsigned class = packet_class_of(group, block);
+    hkm_require(packet_group(class) == packet_group(group),
+                "H16 a packet's blocks are of its group", block);
+    return class;
+}
+
+static uint32_t owner_id(unsigned group, const void *block) {
+    return atomic_get(&slot_of_block(class_in(group, block), block)->owner, relaxed);
 }
 
 /* ---- magazines ---- */
@@ -234,8 +244,8 @@ static HKM_NOINLINE unsigned put_alone(struct heap *heap, unsigned class, void *
         struct slot *slot = slot_find(&finder, *at);
         if (unlikely(atomic_get(&slot->owner, relaxed) != id))
             break;
-        hkm_assert(live_get(arena_live_byte(class, *at)) == 0,
-                   "S5 a block that comes home is dead", *at);
+        hkm_assert(live_get(arena_live_byte(class, *at)) == 0, "S5 a block that comes home is dead",
+                   *at);
         unsigned capacity = slot->capacity;
         unsigned free = slot_put_one(slot, &finder, capacity, *at);
         hkm_require(free != 0, "S5 a cached block is of its run, and not in the bitmap", *at);
@@ -281,21 +291,22 @@ static unsigned take_from_runs(struct heap *heap, unsigned class, void **out, un
 
 static void count_up(uint16_t *count) { *count = (uint16_t)(*count + (*count < UINT16_MAX)); }
 
-/* Takes the whole inbox of a class into the stash. */
-static void empty_inbox(struct heap *heap, unsigned class) {
-    if (atomic_get(&heap->inbox[class], relaxed) == NULL)
+/* Takes the whole inbox of a group into its stash. */
+static void empty_inbox(struct heap *heap, unsigned group) {
+    if (atomic_get(&heap->inbox[group], relaxed) == NULL)
         return;
-    struct packet *packet = atomic_swap(&heap->inbox[class], NULL, acquire);
-    count_up(&heap->bins[class].packets);
-    size_t bytes = 0;
+    struct packet *packet = atomic_swap(&heap->inbox[group], NULL, acquire);
+    struct bin *bin = &heap->bins[group];
+    count_up(&bin->packets);
+    size_t units = 0;
     while (packet != NULL) {
         struct packet *next = atomic_get(&packet->next, relaxed);
-        bytes += packet->count * sizeclass_bytes(class);
-        atomic_put(&packet->next, heap->bins[class].stash, relaxed);
-        heap->bins[class].stash = packet;
+        units += packet->units;
+        atomic_put(&packet->next, bin->stash, relaxed);
+        bin->stash = packet;
         packet = next;
     }
-    atomic_sub(&heap->inbox_bytes, bytes, relaxed);
+    atomic_sub(&heap->inbox_bytes, units * 16, relaxed);
 }
 
 /* Whether what waits for a heap is too much for an owner that is idle, which is looked at where it
@@ -310,16 +321,17 @@ static bool needs_help(struct heap *to, size_t before, size_t waiting) {
 }
 
 static void deliver(struct heap *from, struct heap *to, struct packet *packet) {
-    unsigned class = packet->class;
-    size_t bytes = packet->count * sizeclass_bytes(class);
+    unsigned group = packet->group;
+    packet->units = packet_units(packet);
+    size_t bytes = (size_t)packet->units * 16;
     counter_add(&from->stats.remote_frees, packet->count);
     counter_add(&from->stats.remote_packets, 1);
     size_t before = atomic_add(&to->inbox_bytes, bytes, relaxed);
     size_t waiting = before + bytes;
-    struct packet *head = atomic_get(&to->inbox[class], relaxed);
+    struct packet *head = atomic_get(&to->inbox[group], relaxed);
     do
         atomic_put(&packet->next, head, relaxed);
-    while (!atomic_cas_weak(&to->inbox[class], &head, packet, release, relaxed));
+    while (!atomic_cas_weak(&to->inbox[group], &head, packet, release, relaxed));
     if (needs_help(to, before, waiting) && atomic_get(&to->state, relaxed) != HEAP_LOST &&
         heap_try_enter(to)) {
         heap_collect(to);
@@ -328,8 +340,9 @@ static void deliver(struct heap *from, struct heap *to, struct packet *packet) {
 }
 
 /* Without a packet to be had: waits for the owner's lock instead, leaving one's own meanwhile. */
-static HKM_COLD void send_directly(struct heap *heap, unsigned class, void *block) {
+static HKM_COLD void send_directly(struct heap *heap, unsigned group, void *block) {
     heap_leave(heap);
+    unsigned class = class_in(group, block);
     struct slot *slot = slot_of_block(class, block);
     for (bool done = false; !done;) {
         struct heap *owner = owner_of(slot);
@@ -345,22 +358,22 @@ static HKM_COLD void send_directly(struct heap *heap, unsigned class, void *bloc
 }
 
 /* Sends blocks of other heaps' runs home, owner by owner; returns how many are left. */
-static HKM_NOINLINE unsigned send_away(struct heap *heap, unsigned class, void **blocks,
+static HKM_NOINLINE unsigned send_away(struct heap *heap, unsigned group, void **blocks,
                                        unsigned count) {
     while (count > 0) {
-        uint32_t id = owner_id(class, blocks[0]);
+        uint32_t id = owner_id(group, blocks[0]);
         struct heap *owner = heap_by_number(id - 1);
         struct packet *packet = NULL;
         unsigned rest = 0;
         for (unsigned i = 0; i < count; i++) {
-            bool theirs = owner_id(class, blocks[i]) == id;
+            bool theirs = owner_id(group, blocks[i]) == id;
             if (theirs && packet == NULL)
-                packet = packet_take();
+                packet = packet_take_from(&heap->stock);
             if (!theirs || packet == NULL) {
                 blocks[rest++] = blocks[i];
                 continue;
             }
-            packet->class = class;
+            packet->group = (uint16_t)group;
             packet->blocks[packet->count++] = blocks[i];
             if (packet->count == PACKET_BLOCKS) {
                 deliver(heap, owner, packet);
@@ -395,7 +408,22 @@ unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsign
         else /* what stands in no order does so for a while */
             at += put_alone(heap, class, at, end - at < ALONE_MOST ? end : at + ALONE_MOST);
     }
-    return away == blocks ? 0 : send_away(heap, class, blocks, (unsigned)(away - blocks));
+    if (away == blocks)
+        return 0;
+    return send_away(heap, packet_group(class), blocks, (unsigned)(away - blocks));
+}
+
+/* heap_send_home for blocks of a group. */
+static HKM_NOINLINE unsigned send_group_home(struct heap *heap, unsigned group, void **blocks,
+                                             unsigned count) {
+    if (!group_is_mixed(group))
+        return heap_send_home(heap, group, blocks, count);
+    unsigned away = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (put_alone(heap, class_in(group, blocks[i]), blocks + i, blocks + i + 1) == 0)
+            blocks[away++] = blocks[i];
+    }
+    return away == 0 ? 0 : send_away(heap, group, blocks, away);
 }
 
 /* Moves blocks of the stash to out[]; they may be of anybody's runs, which a magazine may hold. */
@@ -407,27 +435,62 @@ static unsigned take_from_stash(struct heap *heap, unsigned class, void **out, u
     while (got < want && bin->stash != NULL) {
         struct packet *packet = bin->stash;
         unsigned n = want - got < packet->count ? want - got : packet->count;
-        packet->count -= n;
+        packet->count = (uint16_t)(packet->count - n);
         memcpy(out + got, packet->blocks + packet->count, n * sizeof(void *));
         got += n;
         if (packet->count == 0) {
             bin->stash = atomic_get(&packet->next, relaxed);
-            packet_give(packet);
+            packet_give_to(&heap->stock, packet);
         }
     }
     return got;
 }
 
-static void collect_class(struct heap *heap, unsigned class) {
-    struct bin *bin = &heap->bins[class];
-    empty_inbox(heap, class);
+static bool has_packets(const struct heap *heap, unsigned group) {
+    return heap->bins[group].stash != NULL || atomic_get(&heap->inbox[group], relaxed) != NULL;
+}
+
+/* take_from_stash for a class of a mixed group: opens packets until the class's magazine, which is
+ * empty, holds something. What has no room in its own magazine goes home. Under the heap's own
+ * thread only. */
+static HKM_NOINLINE void open_packets(struct heap *heap, unsigned class) {
+    unsigned group = packet_group(class);
+    struct bin *bin = &heap->bins[group];
+    if (bin->stash == NULL)
+        empty_inbox(heap, group);
+    while (bin->stash != NULL && held(&heap->magazines[class]) == 0) {
+        struct packet *packet = bin->stash;
+        unsigned left = 0;
+        for (unsigned i = 0; i < packet->count; i++) {
+            void *block = packet->blocks[i];
+            struct magazine *m = &heap->magazines[class_in(group, block)];
+            void **top = atomic_get(&m->top, relaxed);
+            if (top < m->base + m->cap) {
+                settle(m);
+                *top = block;
+                lift(m, top + 1);
+            } else {
+                packet->blocks[left++] = block;
+            }
+        }
+        packet->count = (uint16_t)send_group_home(heap, group, packet->blocks, left);
+        if (packet->count > 0)
+            return; /* as in collect_group */
+        bin->stash = atomic_get(&packet->next, relaxed);
+        packet_give_to(&heap->stock, packet);
+    }
+}
+
+static HKM_NOINLINE void collect_group(struct heap *heap, unsigned group) {
+    struct bin *bin = &heap->bins[group];
+    empty_inbox(heap, group);
     while (bin->stash != NULL) {
         struct packet *packet = bin->stash;
-        packet->count = heap_send_home(heap, class, packet->blocks, packet->count);
+        packet->count = (uint16_t)send_group_home(heap, group, packet->blocks, packet->count);
         if (packet->count > 0)
             return; /* no memory for packets now: they wait here */
         bin->stash = atomic_get(&packet->next, relaxed);
-        packet_give(packet);
+        packet_give_to(&heap->stock, packet);
     }
 }
 
@@ -442,7 +505,8 @@ static void give_kept(struct bin *bin) {
 
 void heap_collect(struct heap *heap) {
     for (unsigned class = 1; class < CLASS_COUNT; class ++) {
-        collect_class(heap, class);
+        if (has_packets(heap, class))
+            collect_group(heap, class);
         give_kept(&heap->bins[class]);
     }
 }
@@ -456,7 +520,7 @@ static void move_run(struct bin *from, struct slot *slot, struct heap *to, unsig
 }
 
 /* Takes over the partial runs of a class that orphans hold. The lock is held; others' are tried. */
-static bool inherit(struct heap *heap, unsigned class) {
+static HKM_SELDOM bool inherit(struct heap *heap, unsigned class) {
     struct bin *bin = &heap->bins[class];
     uint32_t end = heap_count();
     unsigned tries = 0;
@@ -466,7 +530,7 @@ static bool inherit(struct heap *heap, unsigned class) {
         struct bin *theirs = &orphan->bins[class];
         if (orphan == heap || !heap_try_enter(orphan))
             continue;
-        collect_class(orphan, class);
+        collect_group(orphan, packet_group(class));
         while (theirs->head != 0)
             move_run(theirs, slot_at(theirs->head), heap, class);
         heap_leave(orphan);
@@ -477,7 +541,7 @@ static bool inherit(struct heap *heap, unsigned class) {
 /* Where each of many threads would hold a run of every class that it ever used, the runs go to who
  * needs them: one of which half is free, from another thread's heap; and what that keeps EMPTY
  * goes to the pool. Not small blocks: neighbours in a cache line should stay with one thread. */
-static bool share(struct heap *heap, unsigned class) {
+static HKM_SELDOM bool share(struct heap *heap, unsigned class) {
     struct bin *bin = &heap->bins[class];
     uint32_t end = heap_count();
     for (unsigned tries = 0; tries < SHARE_TRIES && tries < end && bin->head == 0; tries++) {
@@ -486,7 +550,7 @@ static bool share(struct heap *heap, unsigned class) {
         if (other == NULL || other == heap || atomic_get(&other->state, relaxed) != HEAP_OWNED ||
             !heap_try_enter(other))
             continue;
-        collect_class(other, class);
+        collect_group(other, packet_group(class));
         struct bin *theirs = &other->bins[class];
         give_kept(theirs);
         struct slot *last = theirs->tail == 0 ? NULL : slot_at(theirs->tail);
@@ -505,8 +569,8 @@ static bool is_shared(unsigned class) {
  * runs it needed for each packet. Such threads are best kept out of each other's way; where blocks
  * go from thread to thread the runs do, too, and lie densely. */
 static bool works_apart(const struct heap *heap, unsigned class) {
-    const struct bin *bin = &heap->bins[class];
-    return heap_count() - heap_orphans() > 1 && bin->runs > APART_RUNS * bin->packets;
+    return heap_count() - heap_orphans() > 1 &&
+           heap->bins[class].runs > APART_RUNS * heap->bins[packet_group(class)].packets;
 }
 
 /* The last run in the list, if nothing of it is out: it would stay ACTIVE for nobody. */
@@ -557,6 +621,18 @@ static bool get_run(struct heap *heap, unsigned class, bool own) {
  * caches; beyond that the neighbours are, and the runs that the magazine's blocks would pin. */
 static bool may_be_deep(void) { return superslab_held() <= DEEP_SUPERSLABS; }
 
+/* Whether others' blocks of the class wait to be sent home. */
+static bool gathers(const struct heap *heap, unsigned class) {
+    unsigned group = packet_group(class);
+    const struct away *away = &heap->away[group];
+    uint32_t count = atomic_get(&away->count, relaxed);
+    for (uint32_t i = 0; i < count; i++) {
+        if (class_in(group, away->packet->blocks[i]) == class)
+            return true;
+    }
+    return false;
+}
+
 /* A magazine that overflows or runs dry again gets more room, while its heap's share lasts. Beyond
  * a little of it only one that does both in turn, while none of others' blocks are gathered: where
  * blocks come from another thread, go to one, or are exchanged, a large magazine would only keep
@@ -564,11 +640,10 @@ static bool may_be_deep(void) { return superslab_held() <= DEEP_SUPERSLABS; }
 static void grow(struct heap *heap, struct magazine *m, unsigned class, bool spilled) {
     bool first = m->trips == 0;
     bool turned = !first && (m->trips & 1) != spilled;
-    bool alone = atomic_get(&heap->away[class].count, relaxed) == 0;
     m->trips = ((m->trips | 1) + 1) | spilled;
     uint32_t cap = m->cap * 4 < m->cap_max ? m->cap * 4 : m->cap_max;
     if (first || cap <= m->cap || heap->cap_bytes >= growth_share() ||
-        (!(turned && alone) && cap * sizeclass_bytes(class) > ONE_WAY_BYTES) ||
+        (cap * sizeclass_bytes(class) > ONE_WAY_BYTES && !(turned && !gathers(heap, class))) ||
         (cap > FLOODED_CAP && !may_be_deep()))
         return;
     if (cap > m->room) {
@@ -615,8 +690,14 @@ void *heap_fill(struct heap *heap, unsigned class) {
         unsigned want = (m->cap + 1) / 2;
         if (want > options.fill_batch)
             want = (unsigned)options.fill_batch;
-        unsigned got = take_from_stash(heap, class, top, want);
-        if (got == 0) {
+        unsigned got = 0;
+        if (!group_is_mixed(packet_group(class))) {
+            got = take_from_stash(heap, class, top, want);
+        } else if (has_packets(heap, packet_group(class))) {
+            open_packets(heap, class);
+            top = atomic_get(&m->top, relaxed);
+        }
+        if (got == 0 && top == m->base) {
             got = take_from_runs(heap, class, top, want);
             while (got == 0 && get_run(heap, class, true)) {
                 top = atomic_get(&m->top, relaxed);
@@ -682,59 +763,69 @@ void heap_flush(struct heap *heap, unsigned class, void *block) {
     lift(m, top + 1);
 }
 
-/* Sends home what is gathered of a class: the packet as it is when one heap owns all of it. */
-static void send_gathered(struct heap *heap, unsigned class) {
-    struct away *away = &heap->away[class];
+/* Sends home what is gathered of a group: the packet as it is when one heap owns all of it. */
+static HKM_NOINLINE void send_gathered(struct heap *heap, unsigned group) {
+    struct away *away = &heap->away[group];
     struct packet *packet = away->packet;
     uint32_t count = atomic_get(&away->count, relaxed);
     away->packet = NULL;
     away->room = 0;
     atomic_put(&away->count, 0, relaxed);
-    uint32_t id = owner_id(class, packet->blocks[0]);
+    uint32_t id = owner_id(group, packet->blocks[0]);
     uint32_t same = 1;
-    while (same < count && owner_id(class, packet->blocks[same]) == id)
+    while (same < count && owner_id(group, packet->blocks[same]) == id)
         same++;
     if (same == count && id != heap->id) {
-        packet->class = class;
-        packet->count = count;
+        packet->group = (uint16_t)group;
+        packet->count = (uint16_t)count;
         deliver(heap, heap_by_number(id - 1), packet);
         return;
     }
-    for (unsigned left = heap_send_home(heap, class, packet->blocks, count); left > 0; left--)
-        send_directly(heap, class, packet->blocks[left - 1]);
-    packet_give(packet);
+    for (unsigned left = send_group_home(heap, group, packet->blocks, count); left > 0; left--)
+        send_directly(heap, group, packet->blocks[left - 1]);
+    packet_give_to(&heap->stock, packet);
 }
 
-static uint32_t away_room(unsigned class) {
-    size_t room = AWAY_BYTES / sizeclass_bytes(class);
-    size_t few = AWAY_BYTES_MANY / sizeclass_bytes(class);
-    if (room > AWAY_LEAST && heap_count() > SHARE_THREADS)
+static uint32_t away_room(unsigned group) {
+    bool many = heap_count() > SHARE_THREADS;
+    if (group == GROUP_MEDIUM)
+        return many ? AWAY_MEDIUM_MANY : AWAY_MEDIUM;
+    if (group == GROUP_LARGE)
+        return AWAY_LARGE;
+    size_t room = AWAY_BYTES / sizeclass_bytes(group);
+    size_t few = AWAY_BYTES_MANY / sizeclass_bytes(group);
+    if (room > AWAY_LEAST && many)
         room = few > AWAY_LEAST ? few : AWAY_LEAST;
     return room > PACKET_BLOCKS ? PACKET_BLOCKS : room < 1 ? 1 : (uint32_t)room;
 }
 
 void heap_flush_away(struct heap *heap, unsigned class, void *block) {
-    struct away *away = &heap->away[class];
-    count_up(&heap->bins[class].packets);
-    if (away->packet != NULL && atomic_get(&away->count, relaxed) >= away_room(class))
-        send_gathered(heap, class);
+    unsigned group = packet_group(class);
+    uint32_t room = away_room(group);
+    struct away *away = &heap->away[group];
+    count_up(&heap->bins[group].packets);
+    if (away->packet != NULL && atomic_get(&away->count, relaxed) >= room)
+        send_gathered(heap, group);
     if (away->packet == NULL)
-        away->packet = packet_take();
+        away->packet = packet_take_from(&heap->stock);
     if (away->packet == NULL) {
         send_directly(heap, class, block);
         return;
     }
     uint32_t count = atomic_get(&away->count, relaxed);
     away->packet->blocks[count] = block;
-    away->room = away_room(class);
+    away->room = room;
     atomic_put(&away->count, count + 1, release);
-    if (away->room == 1)
-        send_gathered(heap, class);
+    if (room == 1)
+        send_gathered(heap, group);
 }
 
 void *heap_take_one(struct heap *heap, unsigned class) {
     void *block;
-    if (take_from_stash(heap, class, &block, 1) == 1)
+    unsigned group = packet_group(class);
+    if (group_is_mixed(group))
+        collect_group(heap, group);
+    else if (take_from_stash(heap, class, &block, 1) == 1)
         return block;
     while (take_from_runs(heap, class, &block, 1) == 0) {
         if (!get_run(heap, class, false))

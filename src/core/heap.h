@@ -60,11 +60,11 @@ struct bin {
     uint32_t head, tail;  /* partial runs, oldest first, by slot number */
     uint32_t empty;       /* the EMPTY run that is kept */
     uint16_t runs;        /* that were needed since the last drain but of idle classes, ... */
-    uint16_t packets;     /* ... and packets begun and inboxes emptied, at most 65,535 */
-    struct packet *stash; /* packets taken from the inbox */
+    uint16_t packets;     /* ... and the group's begun and inboxes emptied, at most 65,535 */
+    struct packet *stash; /* a group's packets, taken from its inbox */
 };
 
-/* Where blocks of others' runs are gathered, a packet a class, until they are sent home. */
+/* Where blocks of others' runs are gathered, a packet a group, until they are sent home. */
 struct away {
     struct packet *packet;
     ATOMIC(uint32_t) count;
@@ -98,15 +98,16 @@ struct heap {
     ATOMIC(uintptr_t) owner;             /* thread token of its thread, while it has one */
     ATOMIC(uint8_t) state;
     uint32_t number;
-    uint32_t id;       /* number + 1: what its runs have for an owner */
-    uint32_t drain_ms; /* owner: last drain */
-    uint32_t armed_ms; /* owner: last heap_arm */
-    size_t cap_bytes;  /* owner: bytes by which magazines have grown */
-    uint32_t asked;    /* lock: the last heap that was asked for a run */
-    uint32_t home;     /* lock: SuperSlab where room was found the last time */
-    uint32_t released; /* lock: slots given to the pool since it was last seen to */
-    uint32_t cut;      /* lock: entries of the arrays behind this record */
-    void **next_array; /* where the next of them will be cut; long ones lie elsewhere */
+    uint32_t id;               /* number + 1: what its runs have for an owner */
+    uint32_t drain_ms;         /* owner: last drain */
+    uint32_t armed_ms;         /* owner: last heap_arm */
+    size_t cap_bytes;          /* owner: bytes by which magazines have grown */
+    uint32_t asked;            /* lock: the last heap that was asked for a run */
+    uint32_t home;             /* lock: SuperSlab where room was found the last time */
+    uint32_t released;         /* lock: slots given to the pool since it was last seen to */
+    uint32_t cut;              /* lock: entries of the arrays behind this record */
+    void **next_array;         /* where the next of them will be cut; long ones lie elsewhere */
+    struct packet_stock stock; /* lock */
     struct heap_stats stats;
     struct bin bins[CLASS_COUNT];
 

@@ -81,7 +81,7 @@ void heap_abandon(struct heap *heap) {
 }
 
 /* Claims the orphan as a thread would that adopts it: the magazines are then the caller's. */
-void heap_drain_orphan(struct heap *heap) {
+HKM_SELDOM void heap_drain_orphan(struct heap *heap) {
     if (atomic_get(&heap->state, relaxed) != HEAP_ORPHAN || !bitset_claim(orphans, heap->number))
         return;
     atomic_sub(&orphan_count, 1, relaxed);
@@ -137,7 +137,7 @@ bool heap_lose_if_held(struct heap *heap, uintptr_t forker) {
 }
 
 /* First all that are lost are marked so: what the others send home must not wait for them. */
-void heap_after_fork(uintptr_t forker) {
+HKM_SELDOM void heap_after_fork(uintptr_t forker) {
     for (uint32_t i = 0; i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);
         if (heap != NULL)

@@ -180,7 +180,7 @@ static void read_list(const char *all, bool *help) {
     }
 }
 
-static void print_help(void) {
+static HKM_COLD void print_help(void) {
     static const char head[] =
         "hakmem options (HAKMEM_OPTIONS=\"name=value,...\" or HAKMEM_NAME=value)\n"
         "name            value     default   range          unit    meaning\n";

@@ -1,7 +1,7 @@
 /* packet.h -- batches of block addresses on their way to another heap.
- * Purpose     blocks of one class, freed by a thread that does not own their runs, travel home 62
- *             at a time: one atomic operation a packet, and the receiver can hand them out again
- *             without looking at a run at all.
+ * Purpose     blocks of a group of classes, freed by a thread that does not own their runs, travel
+ *             home up to 62 at a time: one atomic operation a packet, and the receiver can hand
+ *             them out again without looking at a run at all.
  * Ownership   a packet belongs to whoever took it, then to the inbox it was pushed to, then to
  *             whoever emptied that inbox. Blocks in a packet are cached: neither live nor in a
  *             bitmap (S5), so their runs can not be retired meanwhile.
@@ -12,18 +12,52 @@
 #define HKM_CORE_PACKET_H
 
 #include "core/arena.h"
+#include "core/sizeclass.h"
 
 struct packet {
     ATOMIC(struct packet *) next;
-    uint32_t count;
-    uint32_t class;
+    uint16_t count;
+    uint16_t group;
+    uint32_t units; /* packet_units, once it is sent */
     void *blocks[PACKET_BLOCKS];
 };
 _Static_assert(sizeof(struct packet) == 512, "eight cache lines");
+
+/* Classes whose blocks travel together are a group, whose number is its first class. Those up to
+ * 1 KiB, of which a packet is soon full, are each by themselves, and so are those above 64 KiB. */
+#define GROUP_MEDIUM 33u /* 1 to 16 KiB */
+#define GROUP_LARGE 65u  /* 16 to 64 KiB */
+#define GROUP_LARGE_LAST 76u
+
+HKM_INLINE unsigned packet_group(unsigned class) {
+    if (class < GROUP_MEDIUM || class > GROUP_LARGE_LAST)
+        return class;
+    return class < GROUP_LARGE ? GROUP_MEDIUM : GROUP_LARGE;
+}
+
+HKM_INLINE bool group_is_mixed(unsigned group) {
+    return group == GROUP_MEDIUM || group == GROUP_LARGE;
+}
+
+/* The class of a block of a group; also of a class, whether its number is a group's or not. */
+unsigned packet_class_of(unsigned group, const void *block);
+
+/* Length of a packet's blocks / 16. */
+uint32_t packet_units(const struct packet *packet);
 
 /* An empty packet; NULL when there is no memory for one. */
 struct packet *packet_take(void);
 /* Gives a packet back, whatever it holds. */
 void packet_give(struct packet *packet);
+
+/* Empty packets that one heap keeps: those that it opened are those that it sends next, so that who
+ * sends as many as arrive never meets others at the common list. The heap's lock is held. */
+struct packet_stock {
+    struct packet *first;
+    uint32_t count;
+};
+
+struct packet *packet_take_from(struct packet_stock *stock);
+void packet_give_to(struct packet_stock *stock, struct packet *packet);
 
 #endif

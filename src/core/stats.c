@@ -11,6 +11,16 @@
 
 #define SUM(field) stats->field += atomic_get(&heap->stats.field, relaxed)
 
+static void count_blocks(size_t *cached, unsigned group, void *const *blocks, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        cached[packet_class_of(group, blocks[i])]++;
+}
+
+static void count_packets(size_t *cached, const struct packet *packet) {
+    for (; packet != NULL; packet = atomic_get(&packet->next, relaxed))
+        count_blocks(cached, packet->group, packet->blocks, packet->count);
+}
+
 /* What is in a heap's magazines and packets, by class. */
 static void collect_heap(struct hkm_stats *stats, struct heap *heap, size_t *cached) {
     for (int i = 0; i < 4; i++)
@@ -23,22 +33,19 @@ static void collect_heap(struct hkm_stats *stats, struct heap *heap, size_t *cac
     SUM(large_allocs);
     SUM(large_hits);
     SUM(adoptions);
-    stats->bytes_cached += atomic_get(&heap->inbox_bytes, relaxed);
-    if (!heap_try_enter(heap))
-        return; /* busy: then the counts are not exact in any case */
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    if (!heap_try_enter(heap)) { /* busy: then the counts are not exact in any case */
+        stats->bytes_cached += atomic_get(&heap->inbox_bytes, relaxed);
+        return;
+    }
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         struct magazine *m = &heap->magazines[class];
-        cached[class] += (size_t)(atomic_get(&m->top, relaxed) - m->base) +
-                         atomic_get(&heap->away[class].count, relaxed);
-        for (struct packet *p = heap->bins[class].stash; p != NULL;
-             p = atomic_get(&p->next, relaxed))
-            cached[class] += p->count;
+        cached[class] += (size_t)(atomic_get(&m->top, relaxed) - m->base);
+        const struct away *away = &heap->away[class];
+        if (away->packet != NULL)
+            count_blocks(cached, class, away->packet->blocks, atomic_get(&away->count, acquire));
+        count_packets(cached, heap->bins[class].stash);
         /* Only the lock's holder takes packets out: they stay while we look. */
-        for (struct packet *p = atomic_get(&heap->inbox[class], acquire); p != NULL;
-             p = atomic_get(&p->next, relaxed)) {
-            cached[class] += p->count;
-            stats->bytes_cached -= p->count * sizeclass_bytes(class);
-        }
+        count_packets(cached, atomic_get(&heap->inbox[class], acquire));
     }
     heap_leave(heap);
 }
@@ -82,7 +89,7 @@ void stats_collect(struct hkm_stats *stats) {
         if (superslab_in_use(i))
             collect_superslab(stats, i, in_use);
     }
-    for (unsigned class = 1; class < CLASS_COUNT; class++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         size_t live = in_use[class] > cached[class] ? in_use[class] - cached[class] : 0;
         stats->small_blocks_live += live;
         stats->small_bytes_live += live * sizeclass_bytes(class);
