@@ -252,8 +252,8 @@ Test(large, a_run_is_found_from_any_address_in_it) {
 
 Test(large, a_block_grows_in_place_over_any_number_of_slots_and_shrinks_again) {
     start_arena(MIB(256));
-    const size_t sizes[] = {KIB(300), KIB(310), MIB(1), MIB(2), MIB(2) + 1, MIB(9), MIB(31),
-                            KIB(64),  MIB(40),  MIB(3), KIB(1), MIB(2)};
+    const size_t sizes[] = {KIB(300), KIB(310), MIB(1),  MIB(2), MIB(2) + 1, MIB(9),
+                            MIB(31),  KIB(64),  MIB(40), MIB(3), KIB(1),     MIB(2)};
     uint32_t slot = alloc(KIB(300));
     while (slot < SUPERSLAB_SLOTS) /* SuperSlab 0 has a guard */
         slot = alloc(KIB(300));
@@ -297,7 +297,7 @@ Test(large, growth_that_fails_at_the_next_superslab_gives_the_slots_before_it_ba
     uint32_t a = alloc(MIB(2) - SLOT_BYTES * 4); /* 28 slots of one SuperSlab */
     while (a % 32 != 0)
         a = alloc(MIB(2) - SLOT_BYTES * 4);
-    check( superslab_take_at(a / 32 + 1, 1) == 0);
+    check(superslab_take_at(a / 32 + 1, 1) == 0);
     check(!large_resize(a, MIB(3)));
     check(slot_head(a)->run_slots == 28);
     (void)check_free(a + 28, 4);
@@ -451,6 +451,48 @@ Test(large, a_block_that_was_not_filled_grows_into_small_pages) {
     check(large_resize(slot, MIB(16)) && huge_in(slot) == 0);
 }
 
+/* ---- where the blocks of a sparse program start ---- */
+
+/* Blocks that are touched in one place, until it is known that the program has such. */
+static void be_sparse(void) {
+    for (unsigned i = 0; i < 3; i++)
+        *arena_slot_start(alloc(MIB(2))) = 1;
+}
+
+static bool starts_at_a_multiple_of(uint32_t slot, size_t bytes) {
+    return ((uintptr_t)arena_slot_start(slot) & (bytes - 1)) == 0;
+}
+
+Test(large, blocks_of_a_sparse_program_start_at_multiples_of_their_length) {
+    start_arena(MIB(512));
+    be_sparse();
+    for (unsigned i = 0; i < 10; i++) {
+        uint32_t small = alloc(KIB(320));
+        check(starts_at_a_multiple_of(small, KIB(512)));
+        uint32_t unused = atomic_get(&superslab_at(small / SUPERSLAB_SLOTS)->unused, relaxed);
+        check((unused >> small % SUPERSLAB_SLOTS & 0xff) == 0xe0, "what it does not need is free");
+        check(starts_at_a_multiple_of(alloc(KIB(512)), KIB(512)));
+        check(starts_at_a_multiple_of(alloc(MIB(5)), MIB(8)));
+    }
+    check(starts_at_a_multiple_of(alloc(MIB(40)), MIB(32)));
+}
+
+Test(large, blocks_of_a_program_that_fills_them_lie_densely) {
+    start_arena(MIB(512));
+    be_sparse();
+    for (unsigned i = 0; i < 5; i++) /* not every one is looked at */
+        stamp(alloc(MIB(4)), MIB(4), 1);
+    uint32_t slot = alloc(MIB(6));
+    check(alloc(MIB(6)) == slot + 3 * SUPERSLAB_SLOTS);
+}
+
+Test(large, where_there_is_no_such_place_blocks_of_a_sparse_program_start_anywhere) {
+    start_arena(MIB(64));
+    be_sparse();
+    (void)alloc(
+        MIB(52)); /* 4 of the 5 places that are left are at no multiple of 32 MiB, at least */
+}
+
 /* ---- threads ---- */
 
 static size_t mix(unsigned number, void *shared) {
@@ -472,7 +514,8 @@ static size_t mix(unsigned number, void *shared) {
             wrong += !has_stamp(slot, held[h].bytes, held[h].value);
             if (action > 0) {
                 if (!large_resize(slot, bytes)) {
-                    void *to = bytes > held[h].bytes && action == 2 ? large_move(slot, bytes) : NULL;
+                    void *to =
+                        bytes > held[h].bytes && action == 2 ? large_move(slot, bytes) : NULL;
                     slot = to == NULL ? slot : arena_slot_of(to);
                     bytes = to == NULL ? held[h].bytes : bytes;
                 }

@@ -231,7 +231,10 @@ static void judge(uint32_t slot, size_t slots, enum superslab_use untouched) {
     size_t sum = use == USE_SPARSE ? 0 : atomic_get(&credit, relaxed) + slots * CREDIT_EACH;
     atomic_put(&credit, sum < CREDIT_SLOTS_MAX ? (uint32_t)sum : CREDIT_SLOTS_MAX, relaxed);
     uint32_t more = atomic_get(&skip, relaxed) * 2 + 1;
-    atomic_put(&skip, use == USE_FILLED ? 0 : more < SPARSE_SKIP_MAX ? more : SPARSE_SKIP_MAX,
+    atomic_put(&skip,
+               use == USE_FILLED        ? 0
+               : more < SPARSE_SKIP_MAX ? more
+                                        : SPARSE_SKIP_MAX,
                relaxed);
     atomic_put(&skipped, 0, relaxed);
 }
@@ -290,24 +293,45 @@ static void choose_pages(uint32_t first, size_t count, size_t slots) {
 
 /* ---- placing ---- */
 
+/* Of a block that is touched here and there, that is mostly the beginning. Where the program's last
+ * blocks were such, they start at multiples of their length, rounded up to a power of two: the
+ * pages that a new one touches are those of one that started there before. */
+#define STEP_SLOTS_MAX (MIB(32) >> SLOT_SHIFT)
+
+static size_t slots_between_starts(size_t slots) {
+    if (atomic_get(&credit, relaxed) != 0 || atomic_get(&skip, relaxed) == 0)
+        return 1;
+    size_t step = 1;
+    while (step < slots && step < STEP_SLOTS_MAX)
+        step *= 2;
+    return step;
+}
+
 /* Claims a run; 0 when there is none. */
 static uint32_t claim(size_t slots, size_t alignment) {
     static struct superslab_search search;
     bool fits = slots <= SUPERSLAB_SLOTS && alignment <= SLOT_BYTES;
-    uint32_t first = fits ? superslab_claim_open(&search, (unsigned)slots, false, 64) : 0;
-    if (first != 0)
-        return first;
-    size_t count = (slots + SUPERSLAB_SLOTS - 1) / SUPERSLAB_SLOTS;
-    int error;
-    first = superslab_take(count, alignment, &error) * SUPERSLAB_SLOTS;
-    if (first == 0)
-        return fits ? superslab_claim_any((unsigned)slots, false) : 0;
-    choose_pages(first / SUPERSLAB_SLOTS, count, slots);
-    size_t over = count * SUPERSLAB_SLOTS - slots;
-    if (over > 0) {
-        atomic_put(&search.newest, first / SUPERSLAB_SLOTS + (uint32_t)count - 1, relaxed);
-        superslab_release(first + (uint32_t)slots, over, os_clock_ms());
+    size_t step = slots_between_starts(slots);
+    size_t over = step > slots ? step - slots : 0;
+    uint32_t first = 0;
+    if (fits)
+        first = superslab_claim_open(&search, (unsigned)(slots + over), step > 1, 64);
+    if (first == 0) {
+        size_t count = (slots + SUPERSLAB_SLOTS - 1) / SUPERSLAB_SLOTS;
+        size_t at = step * SLOT_BYTES;
+        int error;
+        first = superslab_take(count, at > alignment ? at : alignment, &error) * SUPERSLAB_SLOTS;
+        if (first == 0 && at > alignment)
+            first = superslab_take(count, alignment, &error) * SUPERSLAB_SLOTS;
+        if (first == 0)
+            return fits ? superslab_claim_any((unsigned)slots, false) : 0;
+        choose_pages(first / SUPERSLAB_SLOTS, count, slots);
+        over = count * SUPERSLAB_SLOTS - slots;
+        if (over > 0)
+            atomic_put(&search.newest, first / SUPERSLAB_SLOTS + (uint32_t)count - 1, relaxed);
     }
+    if (over > 0)
+        superslab_release(first + (uint32_t)slots, over, os_clock_ms());
     return first;
 }
 
