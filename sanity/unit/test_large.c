@@ -252,8 +252,8 @@ Test(large, a_run_is_found_from_any_address_in_it) {
 
 Test(large, a_block_grows_in_place_over_any_number_of_slots_and_shrinks_again) {
     start_arena(MIB(256));
-    const size_t sizes[] = {KIB(300), KIB(310), MIB(1),  MIB(2), MIB(2) + 1, MIB(9),
-                            MIB(31),  KIB(64),  MIB(40), MIB(3), KIB(1),     MIB(2)};
+    const size_t sizes[] = {KIB(300), KIB(310), MIB(1), MIB(2), MIB(2) + 1, MIB(9), MIB(31),
+                            KIB(64),  MIB(40),  MIB(3), KIB(1), MIB(2)};
     uint32_t slot = alloc(KIB(300));
     while (slot < SUPERSLAB_SLOTS) /* SuperSlab 0 has a guard */
         slot = alloc(KIB(300));
@@ -489,8 +489,7 @@ Test(large, blocks_of_a_program_that_fills_them_lie_densely) {
 Test(large, where_there_is_no_such_place_blocks_of_a_sparse_program_start_anywhere) {
     start_arena(MIB(64));
     be_sparse();
-    (void)alloc(
-        MIB(52)); /* 4 of the 5 places that are left are at no multiple of 32 MiB, at least */
+    (void)alloc(MIB(52)); /* at most one of five places is at a multiple of 32 MiB */
 }
 
 /* ---- threads ---- */
@@ -514,8 +513,7 @@ static size_t mix(unsigned number, void *shared) {
             wrong += !has_stamp(slot, held[h].bytes, held[h].value);
             if (action > 0) {
                 if (!large_resize(slot, bytes)) {
-                    void *to =
-                        bytes > held[h].bytes && action == 2 ? large_move(slot, bytes) : NULL;
+                    void *to = bytes > held[h].bytes && action == 2 ? large_move(slot, bytes) : NULL;
                     slot = to == NULL ? slot : arena_slot_of(to);
                     bytes = to == NULL ? held[h].bytes : bytes;
                 }

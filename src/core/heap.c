@@ -244,8 +244,8 @@ static HKM_NOINLINE unsigned put_alone(struct heap *heap, unsigned class, void *
         struct slot *slot = slot_find(&finder, *at);
         if (unlikely(atomic_get(&slot->owner, relaxed) != id))
             break;
-        hkm_assert(live_get(arena_live_byte(class, *at)) == 0, "S5 a block that comes home is dead",
-                   *at);
+        hkm_assert(live_get(arena_live_byte(class, *at)) == 0,
+                   "S5 a block that comes home is dead", *at);
         unsigned capacity = slot->capacity;
         unsigned free = slot_put_one(slot, &finder, capacity, *at);
         hkm_require(free != 0, "S5 a cached block is of its run, and not in the bitmap", *at);

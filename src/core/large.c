@@ -231,10 +231,7 @@ static void judge(uint32_t slot, size_t slots, enum superslab_use untouched) {
     size_t sum = use == USE_SPARSE ? 0 : atomic_get(&credit, relaxed) + slots * CREDIT_EACH;
     atomic_put(&credit, sum < CREDIT_SLOTS_MAX ? (uint32_t)sum : CREDIT_SLOTS_MAX, relaxed);
     uint32_t more = atomic_get(&skip, relaxed) * 2 + 1;
-    atomic_put(&skip,
-               use == USE_FILLED        ? 0
-               : more < SPARSE_SKIP_MAX ? more
-                                        : SPARSE_SKIP_MAX,
+    atomic_put(&skip, use == USE_FILLED ? 0 : more < SPARSE_SKIP_MAX ? more : SPARSE_SKIP_MAX,
                relaxed);
     atomic_put(&skipped, 0, relaxed);
 }

@@ -12,8 +12,11 @@
 #define SUM(field) stats->field += atomic_get(&heap->stats.field, relaxed)
 
 static void count_blocks(size_t *cached, unsigned group, void *const *blocks, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++)
-        cached[packet_class_of(group, blocks[i])]++;
+    for (uint32_t i = 0; i < count; i++) {
+        unsigned class = packet_class_of(group, blocks[i]);
+        if (class < CLASS_COUNT) /* else the metadata are damaged */
+            cached[class]++;
+    }
 }
 
 static void count_packets(size_t *cached, const struct packet *packet) {
