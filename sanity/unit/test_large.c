@@ -492,6 +492,69 @@ Test(large, where_there_is_no_such_place_blocks_of_a_sparse_program_start_anywhe
     (void)alloc(MIB(52)); /* at most one of five places is at a multiple of 32 MiB */
 }
 
+/* ---- clearing ---- */
+
+static bool is_zero(uint32_t slot, size_t bytes) {
+    const char *at = arena_slot_start(slot);
+    return at[0] == 0 && memcmp(at, at + 1, bytes - 1) == 0;
+}
+
+/* How much of a filled block is resident once it is cleared. */
+static size_t resident_when_cleared(size_t bytes) {
+    uint32_t slot = alloc(bytes);
+    memset(arena_slot_start(slot), 7, bytes);
+    large_clear(slot, bytes);
+    size_t resident = os_resident(arena_slot_start(slot), bytes);
+    check(is_zero(slot, bytes));
+    return resident;
+}
+
+Test(large, a_block_of_a_sparse_program_is_cleared_by_giving_its_pages_back) {
+    start_arena(MIB(512));
+    be_sparse();
+    check(resident_when_cleared(MIB(3)) == 0);
+    check(resident_when_cleared(KIB(300)) == 0);
+}
+
+Test(large, a_block_of_any_other_program_stays_resident_when_it_is_cleared) {
+    start_arena(MIB(512));
+    check(resident_when_cleared(MIB(3)) == MIB(3));
+    check(resident_when_cleared(KIB(300) + 4096) == KIB(300) + 4096);
+}
+
+Test(large, only_what_was_asked_for_is_cleared) {
+    start_arena(MIB(512));
+    uint32_t slot = alloc(MIB(1));
+    memset(arena_slot_start(slot), 7, MIB(1));
+    large_clear(slot, KIB(900) + 5);
+    check(is_zero(slot, KIB(900) + 5) && arena_slot_start(slot)[KIB(900) + 5] == 7);
+}
+
+Test(large, a_huge_page_is_not_given_back_in_part) {
+    start_arena(MIB(512));
+    stamp(alloc(MIB(4)), MIB(4), 1);
+    uint32_t slot = alloc(MIB(4));
+    check(huge_in(slot) == 2);
+    memset(arena_slot_start(slot), 7, MIB(4));
+    for (unsigned i = 0; i < 70; i++)
+        *arena_slot_start(alloc(MIB(2))) = 1;
+    check(resident_when_cleared(MIB(3)) == 0, "it is sparse now");
+    large_clear(slot, MIB(4));
+    check(huge_in(slot) == 2 && is_zero(slot, MIB(4)));
+}
+
+Test(large, a_block_that_was_cleared_tells_again_how_it_is_used) {
+    start_arena(MIB(512));
+    be_sparse();
+    for (unsigned i = 0; i < 200; i++) { /* most are not looked at */
+        uint32_t slot = alloc(MIB(3));
+        large_clear(slot, MIB(3));
+        memset(arena_slot_start(slot), 7, MIB(3));
+        check(large_free(slot));
+    }
+    check(resident_when_cleared(MIB(3)) == MIB(3), "it fills them");
+}
+
 /* ---- threads ---- */
 
 static size_t mix(unsigned number, void *shared) {

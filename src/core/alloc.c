@@ -100,10 +100,13 @@ static void *alloc_any(size_t bytes) {
 
 static HKM_NOINLINE void *alloc_zeroed_slow(size_t bytes) {
     bool clean = false;
-    void *block =
-        bytes <= SMALL_BYTES_MAX ? alloc_any(bytes) : alloc_large(bytes, SLOT_BYTES, &clean);
-    if (block != NULL && !clean)
-        memset(block, 0, bytes);
+    bool small = bytes <= SMALL_BYTES_MAX;
+    void *block = small ? alloc_any(bytes) : alloc_large(bytes, SLOT_BYTES, &clean);
+    if (block == NULL || clean)
+        return block;
+    if (small)
+        return memset(block, 0, bytes);
+    large_clear(arena_slot_of(block), bytes);
     return block;
 }
 

@@ -295,8 +295,12 @@ static void choose_pages(uint32_t first, size_t count, size_t slots) {
  * pages that a new one touches are those of one that started there before. */
 #define STEP_SLOTS_MAX (MIB(32) >> SLOT_SHIFT)
 
+static bool is_sparse(void) {
+    return atomic_get(&credit, relaxed) == 0 && atomic_get(&skip, relaxed) != 0;
+}
+
 static size_t slots_between_starts(size_t slots) {
-    if (atomic_get(&credit, relaxed) != 0 || atomic_get(&skip, relaxed) == 0)
+    if (!is_sparse())
         return 1;
     size_t step = 1;
     while (step < slots && step < STEP_SLOTS_MAX)
@@ -370,6 +374,25 @@ void *large_alloc(size_t bytes, size_t alignment, bool *clean, bool *cached) {
     atomic_add(&live_blocks, 1, relaxed);
     atomic_add(&live_bytes, bytes, relaxed);
     return arena_slot_start(slot);
+}
+
+/* Whether all pages that the block has are small ones: a part of a huge one is not given back. */
+static bool has_small_pages(uint32_t slot) {
+    uint32_t last = (slot + slot_head(slot)->run_slots - 1) / SUPERSLAB_SLOTS;
+    uint32_t at = slot / SUPERSLAB_SLOTS;
+    while (at <= last && atomic_get(&superslab_at(at)->pages, relaxed) == PAGES_SMALL)
+        at++;
+    return at > last;
+}
+
+/* In a sparse program the pages go back to the OS, whose next ones are zero: to write the zeros
+ * would make all of the block resident. It tells again by its next free. */
+void large_clear(uint32_t slot, size_t bytes) {
+    char *block = arena_slot_start(slot);
+    if (is_sparse() && has_small_pages(slot) && os_purge(block, large_bytes_of(slot)) == 0)
+        slot_head(slot)->fresh = 1;
+    else
+        memset(block, 0, bytes);
 }
 
 bool large_free(uint32_t slot) {

@@ -21,6 +21,8 @@
 /* A block of at least `bytes`, aligned to `alignment` (a power of two); NULL when there is no
  * memory. *clean: it reads as zeros. *cached: it came from the big cache. May enter the OS. */
 void *large_alloc(size_t bytes, size_t alignment, bool *clean, bool *cached);
+/* Makes the first `bytes` of a block read as zeros. May enter the OS. */
+void large_clear(uint32_t slot, size_t bytes);
 /* Frees a block; false when it is not live. May enter the OS. */
 bool large_free(uint32_t slot);
 /* Makes the block at least `bytes` long, or shorter, where it is; false when that can not be. */
