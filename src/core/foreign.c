@@ -66,9 +66,9 @@ static bool look(const struct maps_region *region, void *arg) {
     struct search *search = arg;
     if (search->pointer < region->start)
         return false;
-    bool file =
-        region->name[0] == '/' || (region->name[0] == '\0' && region->start == search->file_end);
-    if (region->name[0] == '/')
+    bool file = region->name[0] == '/';
+    bool behind_file = region->name[0] == '\0' && region->start == search->file_end;
+    if (file)
         search->file_end = region->end;
     if (search->pointer >= region->end)
         return true;
@@ -77,10 +77,12 @@ static bool look(const struct maps_region *region, void *arg) {
         search->what = "an address on the stack";
     else if (file)
         search->what = "static data or code, or a mapped file";
+    else if (behind_file) /* .bss, or what happens to lie there, or has joined it */
+        search->what = "static data or code, or mapped, but not by malloc";
     else
         search->what = "mapped, but not by malloc";
     /* An arena of glibc's may lie right behind a mapped file, as .bss does: the chunk decides. */
-    if (!own_stack && region->name[0] != '/' && region->readable && region->writable)
+    if (!own_stack && !file && region->readable && region->writable)
         search->glibc = is_chunk(region, search->pointer);
     return false;
 }
