@@ -1,18 +1,6 @@
-/* test_heap_life.c -- heaps without a thread: abandoned, adopted, inherited from, borrowed, lost. */
-#include "unit/unit.inc"
+/* test_heap_life.c -- heaps without a thread: abandoned, adopted, inherited, borrowed, lost. */
+#include "unit/heap.inc"
 
-#include "core/heap.h"
-#include "core/options.h"
-
-static void *blocks[5000];
-
-static void start_arena(size_t bytes) { check(arena_init(bytes) == 0); }
-
-static struct heap *new_heap(void) {
-    struct heap *heap = heap_acquire();
-    check(heap != NULL);
-    return heap;
-}
 static void take(struct heap *heap, unsigned class, unsigned count) {
     check(heap_enter(heap));
     for (unsigned i = 0; i < count; i++) {
@@ -28,25 +16,20 @@ static uint64_t runs_from_pool(struct heap *heap) {
     return sum;
 }
 
-static unsigned in_magazine(struct heap *heap, unsigned class) {
-    return (unsigned)(atomic_get(&heap->magazines[class].top, relaxed) -
-                      heap->magazines[class].base);
-}
-
 Test(heap_life, an_abandoned_heap_keeps_a_few_small_blocks_and_the_next_thread_adopts_it) {
     start_arena(MIB(64));
     struct heap *heap = new_heap();
     unsigned large = sizeclass_of(KIB(4));
     take(heap, large, 3);
     take(heap, 9, 10);
-    unsigned before = in_magazine(heap, 9);
-    check(before > 0 && in_magazine(heap, large) > 0);
+    unsigned before = held(&heap->magazines[9]);
+    check(before > 0 && held(&heap->magazines[large]) > 0);
     heap_abandon(heap);
     check(atomic_get(&heap->state, relaxed) == HEAP_ORPHAN && heap_orphans() == 1);
-    check(in_magazine(heap, 9) > 0 && in_magazine(heap, 9) <= heap_first_cap(9));
-    check(in_magazine(heap, large) == 0, "larger ones are home");
+    check(held(&heap->magazines[9]) > 0 && held(&heap->magazines[9]) <= heap_first_cap(9));
+    check(held(&heap->magazines[large]) == 0, "larger ones are home");
     heap_drain_orphan(heap);
-    check(in_magazine(heap, 9) == 0 && heap_orphans() == 1, "nobody came for them");
+    check(held(&heap->magazines[9]) == 0 && heap_orphans() == 1, "nobody came for them");
     struct slot *slot = slot_of_block(9, blocks[0]);
     check(slot_free(slot) == slot->capacity - 10u, "its cached blocks are home");
     check(heap_acquire() == heap && heap_orphans() == 0 && heap_count() == 1);
@@ -63,7 +46,7 @@ Test(heap_life, an_abandoned_heap_keeps_nothing_when_idle_caches_are_emptied_at_
     struct heap *heap = new_heap();
     take(heap, 9, 10);
     heap_abandon(heap);
-    check(in_magazine(heap, 9) == 0);
+    check(held(&heap->magazines[9]) == 0);
 }
 
 Test(heap_life, a_heap_that_runs_dry_inherits_an_orphans_runs_before_it_asks_the_pool) {
@@ -97,12 +80,12 @@ Test(heap_life, packets_in_an_orphans_inbox_are_inherited_too) {
     heap_abandon(orphan);
     check(heap_enter(heap));
     check(heap_send_home(heap, 40, blocks, run / 2) == 0);
-    check(atomic_get(&orphan->inbox[packet_group(40)], relaxed) != NULL);
+    check(inbox(orphan, 40) != NULL);
     uint64_t before = runs_from_pool(heap);
     void *block = heap_take_one(heap, 40);
     heap_leave(heap);
     check(slot_of_block(40, block) == slot_of_block(40, blocks[0]));
-    check(runs_from_pool(heap) == before && atomic_get(&orphan->inbox[packet_group(40)], relaxed) == NULL);
+    check(runs_from_pool(heap) == before && inbox(orphan, 40) == NULL);
     check(slot_free(slot_of_block(40, block)) == run / 2 - 1);
 }
 

@@ -288,17 +288,18 @@ static void choose_pages(uint32_t first, size_t count, size_t slots) {
         watch((first + (uint32_t)huge) * SUPERSLAB_SLOTS, slots - huge * SUPERSLAB_SLOTS);
 }
 
-/* ---- placing ---- */
-
-/* Of a block that is touched here and there, that is mostly the beginning. Where the program's last
- * blocks were such, they start at multiples of their length, rounded up to a power of two: the
- * pages that a new one touches are those of one that started there before. */
-#define STEP_SLOTS_MAX (MIB(32) >> SLOT_SHIFT)
-
+/* Whether the last block that was looked at was touched here and there only. */
 static bool is_sparse(void) {
     return atomic_get(&credit, relaxed) == 0 && atomic_get(&skip, relaxed) != 0;
 }
 
+/* ---- placing ---- */
+
+#define STEP_SLOTS_MAX (MIB(32) >> SLOT_SHIFT)
+
+/* Of a block that is touched here and there, that is mostly the beginning. A sparse program's
+ * blocks start at multiples of their length, rounded up to a power of two: the pages that a new one
+ * touches are those of one that started there before. */
 static size_t slots_between_starts(size_t slots) {
     if (!is_sparse())
         return 1;

@@ -40,7 +40,7 @@ static void collect_heap(struct hkm_stats *stats, struct heap *heap, size_t *cac
         stats->bytes_cached += atomic_get(&heap->inbox_bytes, relaxed);
         return;
     }
-    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
         struct magazine *m = &heap->magazines[class];
         cached[class] += (size_t)(atomic_get(&m->top, relaxed) - m->base);
         const struct away *away = &heap->away[class];
@@ -92,7 +92,7 @@ void stats_collect(struct hkm_stats *stats) {
         if (superslab_in_use(i))
             collect_superslab(stats, i, in_use);
     }
-    for (unsigned class = 1; class < CLASS_COUNT; class ++) {
+    for (unsigned class = 1; class < CLASS_COUNT; class++) {
         size_t live = in_use[class] > cached[class] ? in_use[class] - cached[class] : 0;
         stats->small_blocks_live += live;
         stats->small_bytes_live += live * sizeclass_bytes(class);
