@@ -63,10 +63,10 @@ OPT_release   := -O3 -g
 OPT_debug     := -O1 -g -fno-omit-frame-pointer
 # src/check: in the release library only hkm_heap_check runs it; in the debug library all calls do.
 # What runs once or never is small likewise, and lies apart (src/libhakmem.ld has the same names, but
-# for options.c, which each process runs).
+# for options.c, which each process runs, and packet.c, which is no slower so).
 OPT_CHECK_release := -Os -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
-COLD_release := $(addprefix src/core/,backtrace.c foreign.c maps.c options.c report.c stats.c)
+COLD_release := $(addprefix src/core/,backtrace.c foreign.c maps.c options.c packet.c report.c stats.c)
 # The loops over blocks take up to 5 % longer where they happen to lie across lines of the code.
 HOT_release     := src/api/override.c $(addprefix src/core/,heap.c slot.c)
 OPT_HOT_release := -falign-functions=64 -falign-loops=32

@@ -36,11 +36,14 @@ static struct heap *owner_of(struct slot *slot) {
     return heap_by_number(atomic_get(&slot->owner, relaxed) - 1);
 }
 
-static HKM_NOINLINE unsigned class_in(unsigned group, const void *block) {
+static HKM_NOINLINE unsigned class_in_mixed(unsigned group, const void *block) {
     unsigned class = packet_class_of(group, block);
-    hkm_require(packet_group(class) == packet_group(group),
-                "H16 a packet's blocks are of its group", block);
+    hkm_require(packet_group(class) == group, "H16 a packet's blocks are of its group", block);
     return class;
+}
+
+HKM_INLINE unsigned class_in(unsigned group, const void *block) {
+    return group_is_mixed(group) ? class_in_mixed(group, block) : group;
 }
 
 static uint32_t owner_id(unsigned group, const void *block) {
@@ -420,7 +423,7 @@ static HKM_NOINLINE unsigned send_group_home(struct heap *heap, unsigned group, 
         return heap_send_home(heap, group, blocks, count);
     unsigned away = 0;
     for (unsigned i = 0; i < count; i++) {
-        if (put_alone(heap, class_in(group, blocks[i]), blocks + i, blocks + i + 1) == 0)
+        if (put_alone(heap, class_in_mixed(group, blocks[i]), blocks + i, blocks + i + 1) == 0)
             blocks[away++] = blocks[i];
     }
     return away == 0 ? 0 : send_away(heap, group, blocks, away);
@@ -463,7 +466,7 @@ static HKM_NOINLINE void open_packets(struct heap *heap, unsigned class) {
         unsigned left = 0;
         for (unsigned i = 0; i < packet->count; i++) {
             void *block = packet->blocks[i];
-            struct magazine *m = &heap->magazines[class_in(group, block)];
+            struct magazine *m = &heap->magazines[class_in_mixed(group, block)];
             void **top = atomic_get(&m->top, relaxed);
             if (top < m->base + m->cap) {
                 settle(m);
@@ -626,11 +629,11 @@ static bool gathers(const struct heap *heap, unsigned class) {
     unsigned group = packet_group(class);
     const struct away *away = &heap->away[group];
     uint32_t count = atomic_get(&away->count, relaxed);
-    for (uint32_t i = 0; i < count; i++) {
-        if (class_in(group, away->packet->blocks[i]) == class)
-            return true;
-    }
-    return false;
+    if (!group_is_mixed(group))
+        return count > 0;
+    while (count > 0 && class_in_mixed(group, away->packet->blocks[count - 1]) != class)
+        count--;
+    return count > 0;
 }
 
 /* A magazine that overflows or runs dry again gets more room, while its heap's share lasts. Beyond
