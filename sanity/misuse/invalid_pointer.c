@@ -179,6 +179,13 @@ static void wild_in_the_reserve(void) {
     free(culprit(offset(block, (ptrdiff_t)1 << 31)));
 }
 
+/* Between two blocks at multiples of 1 GiB. */
+static void in_a_part_that_alignment_left_out(void) {
+    char *one = hide(aligned_alloc(1 << 30, 1 << 21));
+    char *two = hide(aligned_alloc(1 << 30, 1 << 21));
+    free(culprit((one > two ? one : two) - (1 << 29)));
+}
+
 static const struct misuse cases[] = {
     {"free_of_interior_by_1", interior_1, INTERIOR},
     {"free_of_interior_by_8", interior_8, INTERIOR},
@@ -226,6 +233,8 @@ static const struct misuse cases[] = {
     {"free_of_wild_all_ones", wild_all_ones, "^hakmem: invalid free of 0xffffffffffffffff"},
     {"free_of_wild_text", wild_text, INVALID_UNMAPPED},
     {"free_of_wild_in_the_reserve", wild_in_the_reserve, INVALID_ANY},
+    {"free_in_a_part_that_alignment_left_out", in_a_part_that_alignment_left_out,
+     "^hakmem: invalid " OF_FREE ".*in a part of the arena that was never in use"},
     {"free_of_environment_string", environment_string, INVALID_ANY},
     {"free_of_argument_string", argument_string, INVALID_ANY},
 };

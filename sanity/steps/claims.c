@@ -47,7 +47,7 @@ static void purge_all(void) { (void)superslab_purge(10, 0); }
 static size_t committed_count(void) {
     size_t count = 0;
     for (size_t i = 0; i < arena.superslab_count; i++)
-        count += bitset_test(superslab_innards().committed, i);
+        count += superslab_is_committed(i);
     return count;
 }
 

@@ -615,6 +615,7 @@ Test(large, four_threads_never_see_each_others_bytes_and_lose_no_slot) {
     (void)superslab_purge(os_clock_ms(), 0);
     for (uint32_t i = 1; i < superslab_top(); i++) {
         check(bitset_test(superslab_avail, i), "SuperSlab %u", i);
-        (void)check_free(i * 32, 32);
+        if (superslab_is_committed(i)) /* blocks at aligned places leave some out */
+            (void)check_free(i * 32, 32);
     }
 }

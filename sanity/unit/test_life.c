@@ -5,6 +5,7 @@
 
 #include "core/life.h"
 #include "core/options.h"
+#include "core/superslab.h"
 #include "hakmem/hakmem.h"
 
 static void *mine(size_t bytes) {
@@ -223,6 +224,17 @@ Test(life, a_child_whose_heap_another_thread_was_inside_gets_another) {
     atomic_put(&own->lock, 0, relaxed);
     check(heap_mine == own && atomic_get(&own->state, relaxed) == HEAP_OWNED);
     hkm_free(block);
+}
+
+Test(life, a_child_uses_what_a_thread_it_does_not_have_was_about_to_make_available) {
+    check(setenv("HAKMEM_ARENA_MIB", "4096", 1) == 0);
+    hkm_free(mine(MIB(3)));
+    atomic_put(superslab_innards().known, arena.superslab_count, relaxed); /* as if it had begun */
+    pid_t child = fork();
+    if (child == 0)
+        _exit(hkm_malloc(MIB(2500)) == NULL);
+    int status;
+    check(waitpid(child, &status, 0) == child && status == 0, "status %x", status);
 }
 
 static ATOMIC(bool) stop;

@@ -61,6 +61,35 @@ Test(superslab, of_the_set_of_available_ones_a_small_program_touches_one_page) {
     check(os_resident(start, (size_t)(end - start)) == 0);
 }
 
+/* Else who runs out of it beside the one thread that learns would find nothing. */
+Test(superslab, all_of_a_small_arena_is_available_from_the_start) {
+    start_arena(MIB(64));
+    check(bitset_next_clear(superslab_avail, 1, 32) == 32);
+    check(!bitset_test(superslab_avail, 0) && bitset_next_set(superslab_avail, 32, 1024) == 1024);
+}
+
+/* As if a thread had counted in what comes next, and another had claimed one, when the program
+ * forked. */
+Test(superslab, a_child_has_what_a_lost_thread_was_about_to_make_available) {
+    start_arena(MIB(4096));
+    uint32_t held = take_one();
+    check(bitset_claim(superslab_avail, 700));
+    struct superslab_innards in = superslab_innards();
+    check(atomic_get(in.known, relaxed) == 1025 && atomic_get(in.given, relaxed) == 1025);
+    superslab_after_fork();
+    check(!bitset_test(superslab_avail, 700), "nobody is missed: nothing is given");
+    atomic_put(in.known, 2048, relaxed);
+    int error;
+    check(superslab_take(1100, 1, &error) == 0 && error == ENOMEM);
+    superslab_after_fork();
+    check(atomic_get(in.given, relaxed) == 2048);
+    for (uint32_t i = 1; i < 2048; i++)
+        check(bitset_test(superslab_avail, i) == (i != held), "SuperSlab %u", i);
+    check(superslab_take(1100, 1, &error) == held + 1);
+    check(take_one() == held + 1101);
+    check_rules();
+}
+
 Test(superslab, a_claim_takes_the_lowest_run_that_fits_for_every_count_and_random_masks) {
     start_arena(MIB(64));
     uint32_t i = take_one();

@@ -60,10 +60,6 @@ static void walk_classes(void) {
 
 /* ---- SuperSlabs ---- */
 
-static bool is_committed(struct superslab_innards *in, size_t i) {
-    return (atomic_get(&in->committed[i >> 6], acquire) & bitset_bit(i)) != 0;
-}
-
 /* os_peek asks the system, which a sandbox may forbid: then nothing can be said. */
 static bool can_peek(void) {
     char from = 1;
@@ -72,11 +68,10 @@ static bool can_peek(void) {
 }
 
 static void walk_commits(void) {
-    struct superslab_innards in = superslab_innards();
     struct arena_innards maps = arena_innards();
     bool peek = can_peek();
     for (uint32_t i = 0; i < superslab_top(); i++) {
-        if (!is_committed(&in, i))
+        if (!superslab_is_committed(i))
             continue;
         size_t chunk = (size_t)i * SUPERSLAB_SLOTS / META_CHUNK_SLOTS;
         bool has_maps =
@@ -105,14 +100,15 @@ static void walk_known(void) {
                   "first_avail or later", "earlier", in.first_avail);
 }
 
-static void walk_set(struct walk *w, struct superslab_innards *in, uint32_t i) {
+static void walk_set(struct walk *w, uint32_t i) {
+    bool committed = superslab_is_committed(i);
     bool avail = bitset_test(superslab_avail, i);
     bool warm = bitset_test(superslab_warm, i);
     bool open = bitset_test(superslab_open, i);
     const void *about = superslab_at(i);
-    must_hold(U13, is_committed(in, i) || (avail && !warm), "committed", "not committed", about);
+    must_hold(U13, committed || (avail && !warm), "committed", "not committed", about);
     must_hold(U5, avail || !warm, "held", "warm", about);
-    if (!is_committed(in, i))
+    if (!committed)
         return; /* its record may not exist */
     struct superslab *ss = superslab_at(i);
     uint32_t unused = atomic_get(&ss->unused, relaxed);
@@ -132,7 +128,7 @@ static void walk_sets(struct walk *w) {
     struct superslab_innards in = superslab_innards();
     walk_known();
     for (uint32_t i = 0; i < superslab_top(); i++)
-        walk_set(w, &in, i);
+        walk_set(w, i);
     for (unsigned i = 0; i < SUPERSLAB_IDLE_PARTS; i++)
         must_equal(U4, w->idle_dirty[i], atomic_get(&in.idle_dirty[i].slots, relaxed),
                    in.idle_dirty + i);
@@ -191,10 +187,9 @@ static uint32_t walk_held(struct walk *w, uint32_t slot) {
 
 /* Everything, when nobody else is at it. */
 static void walk_slots(struct walk *w) {
-    struct superslab_innards in = superslab_innards();
     for (uint32_t slot = 1; slot < w->slots;) {
         uint32_t superslab = slot / SUPERSLAB_SLOTS;
-        if (!is_committed(&in, superslab)) {
+        if (!superslab_is_committed(superslab)) {
             slot = (superslab + 1) * SUPERSLAB_SLOTS;
             continue;
         }

@@ -131,7 +131,7 @@ void watch_report(const char *invariant, const void *about) {
     if (!shadow_is_on())
         return;
     uint32_t slot = report_slot(about);
-    if (slot == UINT32_MAX || slot / SUPERSLAB_SLOTS >= superslab_top())
+    if (slot == UINT32_MAX || !superslab_is_committed(slot / SUPERSLAB_SLOTS))
         return;
     if (arena_contains(about)) {
         struct place place;

@@ -186,17 +186,18 @@ static _Noreturn void misuse(const char *call, const void *pointer, bool known_d
     bool interior = false;
     unsigned class = arena_class_of_slot(arena_slot_of(pointer));
     uint32_t superslab = arena_slot_of(pointer) / SUPERSLAB_SLOTS;
-    if (class == 0 && superslab >= superslab_top())
-        text_add(&what, "never allocated: in a part of the arena that was never in use");
-    else if (class == 0)
-        text_add(&what, "in no run: its slot was returned to the pool, or never in use");
-    else if (class < CLASS_COUNT)
+    bool in_no_run = false;
+    if (class == 0) {
+        bool used = superslab < superslab_top() && superslab_is_committed(superslab);
+        text_add(&what, used ? "in no run: its slot was returned to the pool, or never in use"
+                             : "never allocated: in a part of the arena that was never in use");
+        in_no_run = used && ((uintptr_t)pointer & (BLOCK_ALIGN - 1)) == 0;
+    } else if (class < CLASS_COUNT) {
         interior = describe_small(&what, class, pointer, &dead);
-    else
+    } else {
         interior = describe_large(&what, pointer, &dead);
+    }
     struct text line = {0};
-    bool in_no_run =
-        class == 0 && superslab < superslab_top() && ((uintptr_t)pointer & (BLOCK_ALIGN - 1)) == 0;
     kind_line(dead        ? KIND_DEAD
               : interior  ? KIND_INTERIOR
               : in_no_run ? KIND_NO_RUN

@@ -55,20 +55,17 @@ uint32_t superslab_warm_count(void) {
     int32_t count = (int32_t)atomic_get(&warm_count, relaxed);
     return count <= 0 ? 0 : (uint32_t)count;
 }
-bool superslab_in_use(uint32_t superslab) {
+bool superslab_is_committed(uint32_t superslab) {
     uint64_t word =
         atomic_get(&committed[superslab >> 6], acquire); /* pairs with commit's release */
-    return (word & bitset_bit(superslab)) != 0 && !bitset_test(superslab_avail, superslab);
+    return (word & bitset_bit(superslab)) != 0;
+}
+bool superslab_in_use(uint32_t superslab) {
+    return superslab_is_committed(superslab) && !bitset_test(superslab_avail, superslab);
 }
 size_t superslab_committed_bytes(void) { return atomic_get(&committed_bytes, relaxed); }
 uint64_t superslab_returned_bytes(void) { return atomic_get(&returned_bytes, relaxed); }
 
-void superslab_init(void) {
-    bitset_give(committed, 0); /* by arena_init, with the first maps */
-    atomic_put(&committed_bytes, SUPERSLAB_BYTES, relaxed);
-    atomic_put(&superslab_at(0)->unused, ~UINT32_C(1), release); /* slot 0 is the guard */
-    bitset_give(superslab_open, 0);
-}
 
 static void raise_top(uint32_t to) {
     uint32_t have = atomic_get(&top, relaxed);
@@ -203,8 +200,8 @@ static uint32_t claim_avail(size_t from, size_t count, size_t alignment) {
     return 0;
 }
 
-/* For what others have counted in `known` to be given. Not for ever: a forked child may not have
- * the thread that was about to. */
+/* For what others have counted in `known` to be given. Not for ever: who was about to may be the
+ * code that this signal handler has interrupted. */
 static HKM_COLD void wait_for_given(uint32_t end) {
     for (unsigned attempt = 0; attempt < 160 && atomic_get(&given, acquire) < end; attempt++)
         os_backoff(attempt);
@@ -225,6 +222,31 @@ static bool learn(size_t count) {
     bitset_give_run(superslab_avail, from, end - from);
     atomic_add(&given, end - from, release); /* pairs with wait_for_given */
     return true;
+}
+
+/* What is neither available nor committed is nobody's: what a lost thread was about to give, or had
+ * just claimed. */
+HKM_COLD void superslab_after_fork(void) {
+    uint32_t end = atomic_get(&known, relaxed);
+    if (atomic_get(&given, relaxed) == end)
+        return;
+    for (uint32_t i = 1; i < end; i++) {
+        if (!superslab_is_committed(i))
+            bitset_give(superslab_avail, i);
+    }
+    atomic_put(&first_avail, 1, relaxed);
+    atomic_put(&given, end, release);
+}
+
+/* All of a small arena is known from here on: who needs what another thread is about to give would
+ * wait for it there. */
+void superslab_init(void) {
+    bitset_give(committed, 0); /* by arena_init, with the first maps */
+    atomic_put(&committed_bytes, SUPERSLAB_BYTES, relaxed);
+    atomic_put(&superslab_at(0)->unused, ~UINT32_C(1), release); /* slot 0 is the guard */
+    bitset_give(superslab_open, 0);
+    if (arena.superslab_count <= KNOWN_STEP)
+        (void)learn(1);
 }
 
 uint32_t superslab_take(size_t count, size_t alignment, int *error) {
@@ -628,5 +650,5 @@ size_t superslab_purge(uint32_t now_ms, uint32_t age_ms) {
 
 struct superslab_innards superslab_innards(void) {
     return (struct superslab_innards){
-        committed, &known, &top, &first_avail, &warm_count, idle_dirty, &committed_bytes};
+        committed, &known, &given, &top, &first_avail, &warm_count, idle_dirty, &committed_bytes};
 }

@@ -64,6 +64,9 @@ HKM_INLINE struct superslab *superslab_at(size_t i) { return &arena.superslabs[-
 
 /* Makes all but the guard slot available; called by arena_init. */
 void superslab_init(void);
+/* In a forked child, before any of its threads claims something: makes available what a thread that
+ * is not here was about to. */
+void superslab_after_fork(void);
 
 /* Takes `count` SuperSlabs side by side, the first aligned to `alignment` bytes, with unused == 0.
  * Returns the number of the first, or 0 with *error set. Commits; may enter the OS. */
@@ -124,10 +127,13 @@ size_t superslab_purge(uint32_t now_ms, uint32_t age_ms);
 /* The same, until it has returned `most` bytes, or one SuperSlab's more. */
 size_t superslab_purge_some(uint32_t now_ms, uint32_t age_ms, size_t most);
 
-/* Whether a SuperSlab holds anything for the program: then its record can be read. One that is just
- * being committed does not yet. */
+/* Whether it is readable, and its record and its slots' are: it was in use once, or may be next. */
+bool superslab_is_committed(uint32_t superslab);
+/* Whether a SuperSlab holds anything for the program. One that is just being committed does not
+ * yet. */
 bool superslab_in_use(uint32_t superslab);
-/* One more than the highest SuperSlab that was ever taken. */
+/* One more than the highest SuperSlab that was ever taken; some below may never have been, where
+ * one was taken at an aligned place. */
 uint32_t superslab_top(void);
 /* Number of SuperSlabs that are held. */
 uint32_t superslab_held(void);
@@ -151,7 +157,7 @@ struct superslab_part {
 /* The module's variables, for the checker alone. */
 struct superslab_innards {
     bitset_word *committed;
-    ATOMIC(uint32_t) * known, *top, *first_avail, *warm_count;
+    ATOMIC(uint32_t) * known, *given, *top, *first_avail, *warm_count;
     struct superslab_part *idle_dirty;
     ATOMIC(size_t) * committed_bytes;
 };
