@@ -1,13 +1,16 @@
-/* scripts.c -- short single-threaded scripts whose instructions are counted, not timed.
+/* scripts.c -- short scripts whose instructions are counted, not timed.
  * Pattern     each exercises one path of an allocator, the same operations in every run, so that
- *             the instructions of the allocator are the same in every run too.  ci/gate-counts.sh
- *             runs them under callgrind and counts what happens below `script`;
- *             ci/gate-footprint.sh counts their system calls.
+ *             the instructions of the allocator are the same in every run too: of the two threads
+ *             that some have, one runs at a time.  ci/gate-counts.sh runs them under callgrind and
+ *             counts what happens below `script` and `script_of_taker`; ci/gate-footprint.sh
+ *             counts their system calls.
  * Arguments   script, repetitions in per cent
  * An op       is one malloc with its free.
  * Checksum    the sum of words read from blocks before they are freed.
  */
 #include "common.h"
+
+#include <semaphore.h>
 
 #define SLOTS_MAX 20000u
 
@@ -136,6 +139,53 @@ static void aligned(uint64_t count)
     drop_all(300);
 }
 
+/* A second thread frees what the first has allocated, in turn with it. */
+static struct {
+    sem_t filled, taken;
+    uint64_t turns;
+    size_t blocks;
+} taker;
+
+__attribute__((noinline)) static void script_of_taker(void)
+{
+    for (uint64_t turn = 0; turn < taker.turns; turn++) {
+        while (sem_wait(&taker.filled) != 0) {
+        }
+        drop_all(taker.blocks);
+        (void)sem_post(&taker.taken);
+    }
+    __asm__ volatile("" : : : "memory");
+}
+
+static void *run_taker(void *argument)
+{
+    script_of_taker();
+    return argument;
+}
+
+static void send(uint64_t turns, size_t blocks, size_t min, size_t max)
+{
+    struct bench_rng rng = bench_rng_seed(42, 3);
+    pthread_t thread;
+    taker.turns = turns;
+    taker.blocks = blocks;
+    if (sem_init(&taker.filled, 0, 0) != 0 || sem_init(&taker.taken, 0, 0) != 0 ||
+        pthread_create(&thread, NULL, run_taker, NULL) != 0) {
+        bench_die(3, "no second thread");
+    }
+    for (uint64_t turn = 0; turn < turns; turn++) {
+        for (size_t i = 0; i < blocks; i++)
+            slots[i] = block_new(min + bench_pick_low(bench_rng_next(&rng), max - min + 1), i);
+        (void)sem_post(&taker.filled);
+        while (sem_wait(&taker.taken) != 0) {
+        }
+    }
+    (void)pthread_join(thread, NULL);
+}
+
+static void sent_small(uint64_t count) { send(count / 5, 1000, 16, 1024); }
+static void sent_mid(uint64_t count) { send(count / 2, 200, 1025, 65536); }
+
 static void first(uint64_t count)
 {
     (void)count;
@@ -157,6 +207,8 @@ static const struct {
     { "aligned", aligned },
     { "mid", mid },
     { "large", large },
+    { "sent_small", sent_small },
+    { "sent_mid", sent_mid },
 };
 #define SCRIPTS (sizeof scripts / sizeof scripts[0])
 
@@ -171,7 +223,7 @@ int main(int argc, char **argv)
     struct bench_args args = bench_args_begin("scripts", argc, argv);
     unsigned index = bench_arg_word(&args, "script",
                                     "first|pair_32|mixed|bulk_small|bulk|bulk_shuffled|zeroed|"
-                                    "resized|aligned|mid|large");
+                                    "resized|aligned|mid|large|sent_small|sent_mid");
     uint64_t count = bench_arg(&args, "count", 100, 1, 1u << 20);
     bench_args_end(&args);
     if (index >= SCRIPTS) bench_die(2, "no such script");
