@@ -92,7 +92,7 @@ done
 # another library, nothing by way of a table.
 
 # alloc_check_size is what a sized free checks the size with; front_broken reports and ends the process.
-slow='[a-z_]+_slow|front_broken|alloc_out_of_memory|alloc_check_size|new_throwing|new_nothrow'
+slow='[a-z_]+_slow|alloc_free_away|front_broken|alloc_out_of_memory|alloc_check_size|new_throwing|new_nothrow'
 if [[ $(uname -m) == x86_64 ]]; then
     objdump -d --no-show-raw-insn "$library" >"${TMPDIR:-/tmp}/gate-binary.$$"
     trap 'rm -f "${TMPDIR:-/tmp}/gate-binary.$$"' EXIT

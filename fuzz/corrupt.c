@@ -354,6 +354,7 @@ static void add_heap(struct heap *heap) {
         ADD("magazine", m, cap_max, NULL);
         ADD("magazine", m, room, "a smaller one: a new array is cut earlier");
         ADD("magazine", m, trips, "how busy it was lately: what a drain keeps");
+        ADD("magazine", m, away, NULL);
         if (held > 1)
             add("magazine, array", NULL, m->base, (held - 1) * sizeof(void *));
         struct away *away = &heap->away[class];

@@ -35,8 +35,7 @@ HKM_INLINE void entry_free(void *block) {
         check_free("free", block, 0, NULL, ENTRY_FRAME);
         return;
     }
-    if (unlikely(!front_push(block)))
-        alloc_free_slow("free", block);
+    front_free("free", block);
 }
 
 HKM_INLINE void entry_free_sized(void *block, size_t bytes) {
@@ -51,8 +50,7 @@ HKM_INLINE void entry_free_sized(void *block, size_t bytes) {
                     sizeclass_fast[(bytes + 15) >> 4];
     if (unlikely(!fits))
         alloc_check_size("free_sized", block, bytes);
-    if (unlikely(!front_push(block)))
-        alloc_free_slow("free_sized", block);
+    front_free("free_sized", block);
 }
 
 HKM_INLINE void *entry_calloc(size_t count, size_t bytes) {
@@ -67,8 +65,11 @@ HKM_INLINE void *entry_calloc(size_t count, size_t bytes) {
 HKM_INLINE void *entry_realloc(void *block, size_t bytes) {
     if (block == NULL)
         return entry_malloc(bytes);
-    if (bytes == 0) {
-        entry_free(block);
+    if (unlikely(bytes == 0)) {
+        if (CHECKED)
+            check_free("free", block, 0, NULL, ENTRY_FRAME);
+        else
+            alloc_free("free", block);
         return NULL;
     }
     if (CHECKED)
@@ -136,8 +137,7 @@ HKM_INLINE void entry_free_aligned_sized(void *block, size_t alignment, size_t b
     }
     if (block != NULL && arena_contains(block) && bytes > alloc_usable("free_aligned_sized", block))
         alloc_check_size("free_aligned_sized", block, bytes);
-    if (unlikely(!front_push(block)))
-        alloc_free_slow("free_aligned_sized", block);
+    front_free("free_aligned_sized", block);
 }
 
 /* C++'s delete of an aligned type, which need not know the size. */

@@ -318,10 +318,7 @@ static bool become(const struct place *place, enum block_state from, enum block_
            shadow_replace(place, word, shadow_make_word(place, to, flags | (word & WORD_ALIGN)));
 }
 
-static void free_in_core(void *block) {
-    if (!front_push(block))
-        alloc_free_slow("free", block);
-}
+static void free_in_core(void *block) { front_free("free", block); }
 
 void check_evict(void *block, size_t *bytes, bool *large) {
     struct place place;
@@ -378,7 +375,7 @@ void check_free(const char *call, void *block, size_t alignment, const size_t *b
     }
     if (bytes != NULL)
         alloc_check_size(call, block, with_redzone(*bytes));
-    alloc_free_slow(call, block);
+    front_free(call, block);
     end(NULL);
 }
 

@@ -129,7 +129,7 @@
       "floor is base and limit base + cap, or they are armed") \
     X(H5, "magazine-cap", 3, walk_magazine, \
       "0 < cap <= cap_max, cap <= room, which is a length that arrays grow to") \
-    X(H6, "magazine-live", 3, walk_magazine, "a magazine's live map is its class's") \
+    X(H6, "magazine-live", 3, walk_magazine, "a magazine's live map and away are its class's") \
     X(H7, "cached-class", 3, walk_cached, \
       "a cached block lies in a run of the class that it is cached for") \
     X(H8, "cached-start", 3, walk_cached, \

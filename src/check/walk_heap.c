@@ -52,6 +52,7 @@ static void walk_magazine(struct walk *w, const struct heap *heap, unsigned clas
     must_hold(H10, is_array_of(heap, m), "behind the heap's record, or a long one", "elsewhere", m);
     must_hold(H1, top >= m->base && top <= m->base + m->cap, "base <= top <= base + cap", "not", m);
     must_equal(H6, arena.live[sizeclass_table[class].live_shift], m->live, m);
+    must_equal(H6, heap_away_offset(class), m->away, m);
     if (!still)
         return;
     must_hold(H4, m->floor == m->base || m->floor == (void **)UINTPTR_MAX, "base", "another", m);

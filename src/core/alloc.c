@@ -207,10 +207,9 @@ static void free_small(unsigned class, void *block) {
 }
 
 HKM_NOINLINE void alloc_free_slow(const char *call, void *block) {
-    if (block == NULL || front_push_away(block))
-        return;
     if (!arena_contains(block)) {
-        foreign_free(call, block);
+        if (block != NULL)
+            foreign_free(call, block);
         return;
     }
     unsigned class = live_class(block);
@@ -224,6 +223,13 @@ HKM_NOINLINE void alloc_free_slow(const char *call, void *block) {
         report_misuse(call, block);
     decay_tick(life_heap_if_any());
 }
+
+HKM_NOINLINE void alloc_free_away(const char *call, void *block, uint32_t offset) {
+    if (!front_push_away(block, offset))
+        alloc_free_slow(call, block);
+}
+
+HKM_NOINLINE void alloc_free(const char *call, void *block) { front_free(call, block); }
 
 void alloc_check_size(const char *call, const void *block, size_t bytes) {
     if (block == NULL || !arena_contains(block))
@@ -241,8 +247,7 @@ static void *resize_by_copy(void *block, size_t old, size_t bytes) {
     if (to == NULL)
         return NULL;
     memcpy(to, block, old < bytes ? old : bytes);
-    if (!front_push(block))
-        alloc_free_slow("realloc", block);
+    alloc_free("realloc", block);
     return to;
 }
 

@@ -18,8 +18,12 @@ void *alloc_aligned(size_t alignment, size_t bytes);
 void *alloc_resize(void *block, size_t bytes);
 /* In place or not at all; false leaves the block as it was. */
 bool alloc_expand(void *block, size_t bytes);
+/* free, not inlined; `call` is the word for a report. */
+void alloc_free(const char *call, void *block);
 /* free, past the fast path; `call` is the word for a report. */
 void alloc_free_slow(const char *call, void *block);
+/* free of a pointer into the arena, but not of an own run; `offset` is front_offset's. */
+void alloc_free_away(const char *call, void *block, uint32_t offset);
 /* Reports when a live block can not have been allocated with `bytes`. */
 void alloc_check_size(const char *call, const void *block, size_t bytes);
 /* Usable size of a live block; reports any other pointer as misuse of `call`. */

@@ -10,6 +10,7 @@
 #ifndef HKM_CORE_FRONT_H
 #define HKM_CORE_FRONT_H
 
+#include "core/alloc.h"
 #include "core/heap.h"
 
 HKM_INLINE struct magazine *front_magazine(size_t offset) {
@@ -48,16 +49,22 @@ HKM_INLINE void *front_pop_at(struct magazine *m, void **top) {
     return block;
 }
 
-/* The magazine of an own run's block; NULL for any other pointer. An own run's entry in the class
- * map, less what says that it is own, is the offset of its magazine; any other's is beyond all
- * magazines. */
+/* What the class map has for a pointer into the arena, less what says that a run is the heap's own:
+ * then the offset of its magazine. Any other's is beyond all magazines. */
+HKM_INLINE uint32_t front_offset(const struct heap *heap, uintptr_t back) {
+    return atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed) ^ heap->own;
+}
+
+HKM_INLINE bool front_is_own(uint32_t offset) { return offset < 1u << CLASS_ENTRY_OWNER_SHIFT; }
+
+/* The magazine of an own run's block; NULL for any other pointer. */
 HKM_INLINE struct magazine *front_own(const void *block) {
     struct heap *heap = heap_mine;
     uintptr_t back = heap->arena_last - (uintptr_t)block;
     if (unlikely(back >= heap->arena_bytes))
         return NULL;
-    uint32_t offset = atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed) ^ heap->own;
-    if (unlikely(offset >= 1u << CLASS_ENTRY_OWNER_SHIFT))
+    uint32_t offset = front_offset(heap, back);
+    if (unlikely(!front_is_own(offset)))
         return NULL;
     return (struct magazine *)(void *)((char *)heap + offset);
 }
@@ -83,20 +90,13 @@ HKM_INLINE bool front_push(void *block) {
     return likely(m != NULL) && front_push_to(m, block);
 }
 
-/* Takes a live block of another heap's run, to be sent home with others; false likewise. Called
- * from the slow path of `free`, so a signal handler may allocate and free in the midst of it: the
- * handler sees no heap of its own meanwhile. */
-HKM_INLINE bool front_push_away(void *block) {
+/* Takes a live block of another heap's run, to be sent home with others; false likewise. A signal
+ * handler may allocate and free in the midst of it: the handler sees no heap of its own meanwhile. */
+HKM_INLINE bool front_push_away(void *block, uint32_t offset) {
     struct heap *heap = heap_mine;
-    uintptr_t back = heap->arena_last - (uintptr_t)block;
-    if (unlikely(back >= heap->arena_bytes))
-        return false;
-    uint32_t entry = atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed);
-    unsigned class = (uint16_t)entry >> MAGAZINE_SHIFT;
-    struct away *away = &heap->away[packet_group(class)];
-    live_byte *live = front_live_byte(&heap->magazines[class], block);
-    if (entry >> CLASS_ENTRY_OWNER_SHIFT == heap->id)
-        return false;
+    const struct magazine *m = front_magazine((uint16_t)offset);
+    struct away *away = (struct away *)(void *)((char *)heap + m->away);
+    live_byte *live = front_live_byte(m, block);
     heap_mine = &heap_gone;
     signal_fence();
     uint32_t count = atomic_get(&away->count, relaxed);
@@ -109,6 +109,19 @@ HKM_INLINE bool front_push_away(void *block) {
     signal_fence();
     heap_mine = heap;
     return done;
+}
+
+/* All of `free`; `call` is the word for a report. */
+HKM_INLINE void front_free(const char *call, void *block) {
+    struct heap *heap = heap_mine;
+    uintptr_t back = heap->arena_last - (uintptr_t)block;
+    uint32_t offset;
+    if (unlikely(back >= heap->arena_bytes))
+        alloc_free_slow(call, block);
+    else if (unlikely(!front_is_own(offset = front_offset(heap, back))))
+        alloc_free_away(call, block, offset);
+    else if (unlikely(!front_push_to(front_magazine(offset), block)))
+        alloc_free_slow(call, block);
 }
 
 #endif

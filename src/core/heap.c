@@ -46,9 +46,8 @@ HKM_INLINE unsigned class_in(unsigned group, const void *block) {
     return group_is_mixed(group) ? class_in_mixed(group, block) : group;
 }
 
-static uint32_t owner_id(unsigned group, const void *block) {
-    return atomic_get(&slot_of_block(class_in(group, block), block)->owner, relaxed);
-}
+/* What the run's record says, too, where it is not in the hands of another thread just now (S23). */
+static uint32_t owner_id(const void *block) { return arena_owner_of_slot(arena_slot_of(block)); }
 
 /* ---- magazines ---- */
 
@@ -143,6 +142,7 @@ struct heap *heap_make(void) {
     for (unsigned class = 1; class < CLASS_COUNT; class ++) {
         struct magazine *m = &heap->magazines[class];
         m->live = arena.live[sizeclass_table[class].live_shift];
+        m->away = (uint16_t)heap_away_offset(class);
         m->cap_max = heap_cap_max(class);
         m->cap = m->room = heap_first_cap(class);
         m->base = cut_array(heap, m->room);
@@ -364,12 +364,12 @@ static HKM_COLD void send_directly(struct heap *heap, unsigned group, void *bloc
 static HKM_NOINLINE unsigned send_away(struct heap *heap, unsigned group, void **blocks,
                                        unsigned count) {
     while (count > 0) {
-        uint32_t id = owner_id(group, blocks[0]);
+        uint32_t id = owner_id(blocks[0]);
         struct heap *owner = heap_by_number(id - 1);
         struct packet *packet = NULL;
         unsigned rest = 0;
         for (unsigned i = 0; i < count; i++) {
-            bool theirs = owner_id(group, blocks[i]) == id;
+            bool theirs = owner_id(blocks[i]) == id;
             if (theirs && packet == NULL)
                 packet = packet_take_from(&heap->stock);
             if (!theirs || packet == NULL) {
@@ -643,7 +643,7 @@ static bool gathers(const struct heap *heap, unsigned class) {
 static void grow(struct heap *heap, struct magazine *m, unsigned class, bool spilled) {
     bool first = m->trips == 0;
     bool turned = !first && (m->trips & 1) != spilled;
-    m->trips = ((m->trips | 1) + 1) | spilled;
+    m->trips = 2 | spilled;
     uint32_t cap = m->cap * 4 < m->cap_max ? m->cap * 4 : m->cap_max;
     if (first || cap <= m->cap || heap->cap_bytes >= growth_share() ||
         (cap * sizeclass_bytes(class) > ONE_WAY_BYTES && !(turned && !gathers(heap, class))) ||
@@ -774,9 +774,9 @@ static HKM_NOINLINE void send_gathered(struct heap *heap, unsigned group) {
     away->packet = NULL;
     away->room = 0;
     atomic_put(&away->count, 0, relaxed);
-    uint32_t id = owner_id(group, packet->blocks[0]);
+    uint32_t id = owner_id(packet->blocks[0]);
     uint32_t same = 1;
-    while (same < count && owner_id(group, packet->blocks[same]) == id)
+    while (same < count && owner_id(packet->blocks[same]) == id)
         same++;
     if (same == count && id != heap->id) {
         packet->group = (uint16_t)group;

@@ -51,7 +51,8 @@ struct magazine {
     uint32_t cap;
     uint32_t cap_max;
     uint32_t room;  /* entries of the array: cap may grow as far in place */
-    uint32_t trips; /* slow paths since the last drain, times 2; odd: the last was a spill */
+    uint16_t trips; /* 0: no slow path since the last drain; else 2, or 3 when it was a spill */
+    uint16_t away;  /* where its group's `struct away` is, in bytes from the heap's record on */
 };
 _Static_assert(sizeof(struct magazine) == 64, "a magazine is one cache line");
 _Static_assert(sizeof(struct magazine) == 1 << MAGAZINE_SHIFT, "the class map holds its offset");
@@ -115,6 +116,11 @@ struct heap {
     ATOMIC(uint32_t) fills_seen; /* by who looked last whether it needs help */
     ATOMIC(struct packet *) inbox[CLASS_COUNT];
 };
+
+HKM_INLINE size_t heap_away_offset(unsigned class) {
+    return offsetof(struct heap, away) + packet_group(class) * sizeof(struct away);
+}
+_Static_assert(offsetof(struct heap, away[CLASS_MAP_VALUES]) <= UINT16_MAX, "fits magazine.away");
 
 extern struct heap heap_none; /* before a thread has a heap */
 extern struct heap heap_gone; /* after its end, and inside its slow paths */

@@ -3,10 +3,6 @@
 
 #define STOCK_MOST 8u /* packets that a heap keeps */
 
-unsigned packet_class_of(unsigned group, const void *block) {
-    return group_is_mixed(group) ? arena_class_of_slot(arena_slot_of(block)) : group;
-}
-
 uint32_t packet_units(const struct packet *packet) {
     if (!group_is_mixed(packet->group))
         return (uint32_t)(packet->count * sizeclass_bytes(packet->group) / 16);

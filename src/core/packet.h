@@ -40,7 +40,9 @@ HKM_INLINE bool group_is_mixed(unsigned group) {
 }
 
 /* The class of a block of a group; also of a class, whether its number is a group's or not. */
-unsigned packet_class_of(unsigned group, const void *block);
+HKM_INLINE unsigned packet_class_of(unsigned group, const void *block) {
+    return group_is_mixed(group) ? arena_class_of_slot(arena_slot_of(block)) : group;
+}
 
 /* Length of a packet's blocks / 16. */
 uint32_t packet_units(const struct packet *packet);
