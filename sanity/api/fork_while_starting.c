@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "rounds.inc"
+
 /* ThreadSanitizer ends a child of a process with threads that starts a thread. */
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -79,7 +81,8 @@ static void a_child_forked_while_another_thread_starts_the_allocator_starts_it_i
     const char *build = getenv("HAKMEM_TEST_BUILD");
     bool slow = build != NULL && strcmp(build, "valgrind") == 0; /* one thread at a time, too */
     uint64_t random = 1;
-    for (size_t i = 0; i < scaled(slow ? 50 : 1000) && check_failures == 0; i++) {
+    struct rounds rounds = rounds_of(scaled(slow ? 50 : 1000));
+    while (check_failures == 0 && another(&rounds)) {
         int status = 0;
         random = random * 6364136223846793005u + 1442695040888963407u;
         pid_t pid = fork();
@@ -87,7 +90,7 @@ static void a_child_forked_while_another_thread_starts_the_allocator_starts_it_i
         if (pid == 0)
             _exit(round_with((random >> 33) % WAIT_NS_MAX));
         REQUIRE(waitpid(pid, &status, 0) == pid, "waitpid: %s", strerror(errno));
-        EXPECT(status == 0, "round %zu: expected status 0 (0x700: the child hung), found %#x", i,
+        EXPECT(status == 0, "round %zu: expected status 0 (0x700: the child hung), found %#x", rounds.done,
                (unsigned)status);
     }
 }

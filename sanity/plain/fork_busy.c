@@ -6,6 +6,8 @@
 
 #include <spawn.h>
 
+#include "rounds.inc"
+
 extern char **environ;
 
 enum { THREADS = 8, SLOTS = 64, CHILD_SECONDS = 20 };
@@ -95,21 +97,21 @@ static int child_work(size_t allocations) {
 
 static void children_of_the_main_thread_of_a_busy_process_work(void) {
     start_workers(churn);
-    size_t forks = scaled(under_debug_hakmem() ? 60 : 200);
-    for (size_t i = 0; i < forks && check_failures == 0; i++) {
+    struct rounds rounds = rounds_of(scaled(under_debug_hakmem() ? 60 : 200));
+    while (check_failures == 0 && another(&rounds)) {
         pid_t child = fork();
         REQUIRE(child >= 0, "fork: %s", strerror(errno));
         if (child == 0)
-            _exit(child_work(i % 20 == 0 ? 10000 : 500));
+            _exit(child_work(rounds.done % 20 == 1 ? 10000 : 500));
         EXPECT_CHILD(child, 0, CHILD_SECONDS, "a child of the main thread");
     }
     stop_workers();
 }
 
 static void *fork_from_here(void *argument) {
-    size_t forks = (size_t)argument;
+    struct rounds rounds = rounds_of((size_t)argument);
     void *mine = malloc(777);
-    for (size_t i = 0; i < forks && check_failures == 0; i++) {
+    while (check_failures == 0 && another(&rounds)) {
         pid_t child = fork();
         REQUIRE(child >= 0, "fork: %s", strerror(errno));
         if (child == 0) {
@@ -135,7 +137,8 @@ static void children_of_other_threads_work_even_when_several_fork_at_once(void) 
 
 static void a_child_of_a_child_of_a_child_works(void) {
     start_workers(churn);
-    for (size_t i = 0; i < scaled(10) && check_failures == 0; i++) {
+    struct rounds rounds = rounds_of(scaled(10));
+    while (check_failures == 0 && another(&rounds)) {
         pid_t child = fork();
         if (child == 0) {
             start_workers(churn);
@@ -183,7 +186,8 @@ static void *keep_stdio_busy(void *argument) {
 
 static void children_work_while_others_hold_stdio_locks(void) {
     start_workers(keep_stdio_busy);
-    for (size_t i = 0; i < scaled(100) && check_failures == 0; i++) {
+    struct rounds rounds = rounds_of(scaled(100));
+    while (check_failures == 0 && another(&rounds)) {
         pid_t child = fork();
         if (child == 0) {
             char *text = NULL;
@@ -212,7 +216,8 @@ static void free_at_exit(void) {
 
 static void children_that_exit_run_their_handlers(void) {
     start_workers(churn);
-    for (size_t i = 0; i < scaled(20) && check_failures == 0; i++) {
+    struct rounds rounds = rounds_of(scaled(20));
+    while (check_failures == 0 && another(&rounds)) {
         int ends[2];
         char got = 0;
         REQUIRE(pipe(ends) == 0, "pipe");
@@ -236,7 +241,8 @@ static void vfork_and_posix_spawn_start_programs(void) {
     start_workers(churn);
     char name[] = "/bin/true";
     char *arguments[] = {name, NULL};
-    for (size_t i = 0; i < scaled(20) && check_failures == 0; i++) {
+    struct rounds rounds = rounds_of(scaled(20));
+    while (check_failures == 0 && another(&rounds)) {
         pid_t child = vfork();
         if (child == 0) {
             execv(name, arguments);

@@ -226,15 +226,23 @@ Test(life, a_child_whose_heap_another_thread_was_inside_gets_another) {
     hkm_free(block);
 }
 
+static bool grow_by_malloc(char *block) { return block != NULL && hkm_malloc(MIB(2500)) != NULL; }
+static bool grow_by_realloc(char *block) { return hkm_realloc(block, MIB(2500)) != NULL; }
+static bool grow_in_place(char *block) { return hkm_expand(block, MIB(2500)); }
+
 Test(life, a_child_uses_what_a_thread_it_does_not_have_was_about_to_make_available) {
     check(setenv("HAKMEM_ARENA_MIB", "4096", 1) == 0);
-    hkm_free(mine(MIB(3)));
+    char *block = mine(MIB(3));
     atomic_put(superslab_innards().known, arena.superslab_count, relaxed); /* as if it had begun */
-    pid_t child = fork();
-    if (child == 0)
-        _exit(hkm_malloc(MIB(2500)) == NULL);
-    int status;
-    check(waitpid(child, &status, 0) == child && status == 0, "status %x", status);
+    bool (*const ways[])(char *block) = {grow_by_malloc, grow_by_realloc, grow_in_place};
+    for (size_t i = 0; i < 3; i++) {
+        pid_t child = fork();
+        if (child == 0)
+            _exit(!ways[i](block));
+        int status;
+        check(waitpid(child, &status, 0) == child && status == 0, "%zu: status %x", i, status);
+    }
+    hkm_free(block);
 }
 
 static ATOMIC(bool) stop;
