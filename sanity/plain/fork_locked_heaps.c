@@ -3,6 +3,7 @@
  * whose holder it does not have.
  */
 #include "check.inc"
+#include "rounds.inc"
 
 enum { CHILD_SECONDS = 20, THREADS = 8 };
 
@@ -55,7 +56,8 @@ static void a_child_does_not_wait_for_whoever_tidied_up_in_its_heap(void) {
     for (size_t i = 0; i < COUNT_OF(blocks); i++)
         free(blocks[i]);
     pthread_t trimmer = start_trimming();
-    for (size_t n = 0; n < scaled(1000) && check_failures == 0; n++) {
+    struct rounds rounds = rounds_of(scaled(1000));
+    while (check_failures == 0 && another(&rounds)) {
         for (size_t i = 0; i < 200; i++)
             blocks[i] = malloc(4000 + i * 8);
         for (size_t i = 0; i < 200; i++)
@@ -97,7 +99,8 @@ static void threads_of_a_child_do_not_adopt_heaps_that_were_locked_at_the_fork(v
     run_threads(live_once);
     pthread_barrier_destroy(&all_hold);
     pthread_t trimmer = start_trimming();
-    for (size_t n = 0; n < scaled(500) && check_failures == 0; n++) {
+    struct rounds rounds = rounds_of(scaled(500));
+    while (check_failures == 0 && another(&rounds)) {
         pid_t child = fork();
         REQUIRE(child >= 0, "fork: %s", strerror(errno));
         if (child == 0) {
