@@ -272,6 +272,7 @@ static void add_superslab(uint32_t i) {
     ADD("superslab", ss, dirty, NULL);
     ADD("superslab", ss, idle_ms, "only when a purge is due");
     ADD("superslab", ss, pages, "what pages it has: only whether the system is told");
+    ADD("superslab", ss, maps_left, "a hint: whose maps are given back");
     ADD("superslab", ss, spare, "not used");
 }
 

@@ -75,18 +75,54 @@ Test(superslab, a_child_has_what_a_lost_thread_was_about_to_make_available) {
     uint32_t held = take_one();
     check(bitset_claim(superslab_avail, 700));
     struct superslab_innards in = superslab_innards();
-    check(atomic_get(in.known, relaxed) == 1025 && atomic_get(in.given, relaxed) == 1025);
+    check(atomic_get(in.known, relaxed) == 1025);
     superslab_after_fork();
     check(!bitset_test(superslab_avail, 700), "nobody is missed: nothing is given");
     atomic_put(in.known, 2048, relaxed);
     int error;
     check(superslab_take(1100, 1, &error) == 0 && error == ENOMEM);
     superslab_after_fork();
-    check(atomic_get(in.given, relaxed) == 2048);
     for (uint32_t i = 1; i < 2048; i++)
         check(bitset_test(superslab_avail, i) == (i != held), "SuperSlab %u", i);
     check(superslab_take(1100, 1, &error) == held + 1);
     check(take_one() == held + 1101);
+    check_rules();
+}
+
+/* The pages of the first live map that lie in one SuperSlab's part alone. */
+static char *map_of(uint32_t superslab) {
+    uintptr_t start = (uintptr_t)arena_live_byte(1, arena_slot_start(superslab * 32));
+    return (char *)round_up(start, os_page_bytes());
+}
+#define MAP_BYTES (SUPERSLAB_BYTES / 16 - 2 * os_page_bytes())
+
+static void use_and_release(uint32_t superslab) {
+    (void)superslab_soil(superslab * 32, 32);
+    memset(map_of(superslab), 0, MAP_BYTES);
+    static uint32_t now_ms;
+    superslab_release(superslab * 32, 32, now_ms);
+    now_ms += 100;
+    check(superslab_purge(now_ms, 10) == SUPERSLAB_BYTES);
+}
+
+Test(superslab, maps_of_superslabs_that_are_purged_one_by_one_go_when_eight_lie_side_by_side) {
+    start_arena(MIB(64));
+    uint32_t first = take_one();
+    for (uint32_t i = 1; i < 12; i++)
+        check(take_one() == first + i);
+    for (uint32_t i = 0; i < 8; i++) {
+        use_and_release(first + i);
+        for (uint32_t k = 0; k <= i; k++)
+            check(os_resident(map_of(first + k), MAP_BYTES) == (i < 7 ? MAP_BYTES : 0), "%u %u", i, k);
+    }
+    use_and_release(first + 9);
+    use_and_release(first + 10);
+    check(take_one() == first && take_one() == first + 1);
+    use_and_release(first + 1);
+    check(os_resident(map_of(first + 1), MAP_BYTES) == MAP_BYTES);
+    superslab_purge_maps(1);
+    check(os_resident(map_of(first + 1), MAP_BYTES) == 0, "a trim gives all back");
+    check(os_resident(map_of(first + 9), MAP_BYTES) == 0);
     check_rules();
 }
 

@@ -100,7 +100,9 @@ size_t decay_all(struct heap *heap) {
         return 0; /* nothing was ever allocated */
     drain_orphans(heap);
     drain(heap, DRAIN_ALL);
-    return run(heap, os_clock_ms(), 0);
+    size_t bytes = run(heap, os_clock_ms(), 0);
+    superslab_purge_maps(1);
+    return bytes;
 }
 
 void decay_for_space(struct heap *heap) {

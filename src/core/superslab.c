@@ -30,6 +30,7 @@ static ATOMIC(uint32_t) held_count = 1;
 static ATOMIC(uint32_t) warm_count;
 static ATOMIC(size_t) committed_bytes;
 static ATOMIC(uint64_t) returned_bytes;
+static ATOMIC(uint32_t) maps_left; /* SuperSlabs that came to be so since superslab_purge_maps */
 
 /* By the SuperSlab's number, a cache line each, so that heaps at work in different SuperSlabs do
  * not meet in one; each part, and the sum, wrap below zero for moments. */
@@ -586,6 +587,13 @@ static size_t purge_open(uint32_t superslab, uint32_t now_ms, uint32_t age_ms) {
     return bytes;
 }
 
+static HKM_NOINLINE bool claim_empty(uint32_t superslab) {
+    if (!bitset_claim(superslab_avail, superslab))
+        return false;
+    require_free(superslab, UINT32_MAX);
+    return true;
+}
+
 /* Empty SuperSlabs, at most `most`: neighbours go in one call, because large pieces cost less a
  * page. */
 static size_t purge_warm(uint32_t from, uint32_t most, uint32_t now_ms, uint32_t age_ms,
@@ -593,8 +601,7 @@ static size_t purge_warm(uint32_t from, uint32_t most, uint32_t now_ms, uint32_t
     uint32_t end = superslab_top();
     uint32_t i = from;
     while (i < end && i - from < most && bitset_test(superslab_warm, i) &&
-           is_idle(superslab_at(i), now_ms, age_ms) && bitset_claim(superslab_avail, i)) {
-        require_free(i, UINT32_MAX);
+           is_idle(superslab_at(i), now_ms, age_ms) && claim_empty(i)) {
         if (bitset_claim(superslab_warm, i)) {
             atomic_sub(&warm_count, 1, relaxed);
             uint32_t dirty = atomic_get(&superslab_at(i)->dirty, relaxed);
@@ -606,8 +613,11 @@ static size_t purge_warm(uint32_t from, uint32_t most, uint32_t now_ms, uint32_t
     size_t bytes = 0;
     bool whole = i - from > 1 && os_purge(arena_slot_start(from * SUPERSLAB_SLOTS),
                                           (size_t)(i - from) << SUPERSLAB_SHIFT) == 0;
-    if (i - from >= MAPS_PURGE_MIN)
+    bool many = i - from >= MAPS_PURGE_MIN;
+    if (many)
         arena_purge_maps((size_t)from * SUPERSLAB_SLOTS, (size_t)(i - from) * SUPERSLAB_SLOTS);
+    else
+        atomic_add(&maps_left, i - from, relaxed);
     if (HKM_CHECK_LEVEL >= 1 && whole)
         watch_purge(from * SUPERSLAB_SLOTS, (size_t)(i - from) * SUPERSLAB_SLOTS);
     for (uint32_t k = from; k < i; k++) {
@@ -622,9 +632,39 @@ static size_t purge_warm(uint32_t from, uint32_t most, uint32_t now_ms, uint32_t
         uint32_t stays = atomic_get(&ss->dirty, relaxed); /* locked memory can not be purged */
         count_idle_dirty(k, bits_count(stays));
         atomic_put(&ss->idle_ms, now_ms, relaxed);
+        atomic_put(&ss->maps_left, !many, relaxed);
         make_available(k, ss);
     }
     return bytes;
+}
+
+static bool has_maps_left(size_t superslab) {
+    return bitset_test(superslab_avail, superslab) && !bitset_test(superslab_warm, superslab) &&
+           superslab_is_committed((uint32_t)superslab) &&
+           atomic_get(&superslab_at(superslab)->maps_left, relaxed) != 0;
+}
+
+HKM_COLD void superslab_purge_maps(size_t least) {
+    atomic_put(&maps_left, 0, relaxed);
+    size_t end = superslab_top();
+    for (size_t i = bitset_next_set(superslab_avail, 0, end); i < end;
+         i = bitset_next_set(superslab_avail, i + 1, end)) {
+        size_t from = i;
+        while (i < end && has_maps_left(i))
+            i++;
+        if (i - from < least)
+            continue;
+        size_t claimed = from;
+        while (claimed < i && claim_empty((uint32_t)claimed))
+            claimed++;
+        if (claimed > from)
+            arena_purge_maps(from * SUPERSLAB_SLOTS, (claimed - from) * SUPERSLAB_SLOTS);
+        for (size_t k = from; k < claimed; k++) { /* its being warm is left as it is */
+            atomic_put(&superslab_at(k)->maps_left, 0, relaxed);
+            bitset_give(superslab_avail, k);
+        }
+        lower_first_avail((uint32_t)from);
+    }
 }
 
 size_t superslab_purge_some(uint32_t now_ms, uint32_t age_ms, size_t most) {
@@ -640,6 +680,8 @@ size_t superslab_purge_some(uint32_t now_ms, uint32_t age_ms, size_t most) {
     for (size_t i = bitset_next_set(superslab_open, 0, end); i < end && bytes < most;
          i = bitset_next_set(superslab_open, i + 1, end))
         bytes += purge_open((uint32_t)i, now_ms, age_ms);
+    if (atomic_get(&maps_left, relaxed) >= MAPS_PURGE_MIN)
+        superslab_purge_maps(MAPS_PURGE_MIN);
     atomic_add(&returned_bytes, bytes, relaxed);
     return bytes;
 }
@@ -650,5 +692,5 @@ size_t superslab_purge(uint32_t now_ms, uint32_t age_ms) {
 
 struct superslab_innards superslab_innards(void) {
     return (struct superslab_innards){
-        committed, &known, &given, &top, &first_avail, &warm_count, idle_dirty, &committed_bytes};
+        committed, &known, &top, &first_avail, &warm_count, idle_dirty, &committed_bytes};
 }

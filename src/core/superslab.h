@@ -48,7 +48,8 @@ struct superslab {
     ATOMIC(uint32_t) pages;   /* enum superslab_pages; written by the taker */
     ATOMIC(uint32_t) along;   /* slots that may be resident though nobody touched them: a huge page
                                  came along with a neighbour's */
-    uint32_t spare[3];
+    ATOMIC(uint32_t) maps_left; /* avail, not warm: its maps were not given back with its pages */
+    uint32_t spare[2];
     struct slot_head heads[SUPERSLAB_SLOTS];
     ATOMIC(uint32_t) tenant; /* hint: id of the heap that looks here first; 0: none. Not on the line
                                 of the masks, because other heaps read it */
@@ -126,6 +127,9 @@ void superslab_release(uint32_t first_slot, size_t count, uint32_t now_ms);
 size_t superslab_purge(uint32_t now_ms, uint32_t age_ms);
 /* The same, until it has returned `most` bytes, or one SuperSlab's more. */
 size_t superslab_purge_some(uint32_t now_ms, uint32_t age_ms, size_t most);
+/* Gives back what describes purged SuperSlabs, where at least so many of them lie side by side.
+ * Purges do so themselves, but for SuperSlabs that became empty a few at a time. */
+void superslab_purge_maps(size_t least);
 
 /* Whether it is readable, and its record and its slots' are: it was in use once, or may be next. */
 bool superslab_is_committed(uint32_t superslab);
@@ -157,7 +161,7 @@ struct superslab_part {
 /* The module's variables, for the checker alone. */
 struct superslab_innards {
     bitset_word *committed;
-    ATOMIC(uint32_t) * known, *given, *top, *first_avail, *warm_count;
+    ATOMIC(uint32_t) * known, *top, *first_avail, *warm_count;
     struct superslab_part *idle_dirty;
     ATOMIC(size_t) * committed_bytes;
 };
