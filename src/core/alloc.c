@@ -274,7 +274,7 @@ static HKM_NOINLINE void *resize_any(void *block, size_t bytes) {
     if (class == 0)
         report_misuse("realloc", block);
     if (class == CLASS_LARGE_HEAD) {
-        struct heap *heap = life_heap_if_any(); /* which sees to a fork before anything is claimed */
+        struct heap *heap = life_heap_if_any(); /* sees to a fork before anything is claimed */
         void *to = resize_large(heap, block, bytes);
         decay_tick(heap);
         return to;

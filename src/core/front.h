@@ -91,7 +91,8 @@ HKM_INLINE bool front_push(void *block) {
 }
 
 /* Takes a live block of another heap's run, to be sent home with others; false likewise. A signal
- * handler may allocate and free in the midst of it: the handler sees no heap of its own meanwhile. */
+ * handler may allocate and free in the midst of it: the handler sees no heap of its own
+ * meanwhile. */
 HKM_INLINE bool front_push_away(void *block, uint32_t offset) {
     struct heap *heap = heap_mine;
     const struct magazine *m = front_magazine((uint16_t)offset);

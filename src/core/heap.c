@@ -46,7 +46,7 @@ HKM_INLINE unsigned class_in(unsigned group, const void *block) {
     return group_is_mixed(group) ? class_in_mixed(group, block) : group;
 }
 
-/* What the run's record says, too, where it is not in the hands of another thread just now (S23). */
+/* What the run's record says, too, but while another thread is changing both (S23). */
 static uint32_t owner_id(const void *block) { return arena_owner_of_slot(arena_slot_of(block)); }
 
 /* ---- magazines ---- */
