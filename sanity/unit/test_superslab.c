@@ -126,6 +126,21 @@ Test(superslab, maps_of_superslabs_that_are_purged_one_by_one_go_when_eight_lie_
     check_rules();
 }
 
+Test(superslab, maps_of_superslabs_that_lie_apart_stay_until_a_trim) {
+    start_arena(MIB(64));
+    uint32_t first = take_one();
+    for (uint32_t i = 1; i < 20; i++)
+        check(take_one() == first + i);
+    for (uint32_t i = 0; i < 20; i += 2)
+        use_and_release(first + i);
+    for (uint32_t i = 0; i < 20; i += 2)
+        check(os_resident(map_of(first + i), MAP_BYTES) == MAP_BYTES, "%u", i);
+    superslab_purge_maps(1);
+    for (uint32_t i = 0; i < 20; i += 2)
+        check(os_resident(map_of(first + i), MAP_BYTES) == 0, "%u", i);
+    check_rules();
+}
+
 Test(superslab, a_claim_takes_the_lowest_run_that_fits_for_every_count_and_random_masks) {
     start_arena(MIB(64));
     uint32_t i = take_one();
