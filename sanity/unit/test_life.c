@@ -5,7 +5,6 @@
 
 #include "core/life.h"
 #include "core/options.h"
-#include "core/superslab.h"
 #include "hakmem/hakmem.h"
 
 static void *mine(size_t bytes) {
@@ -223,25 +222,6 @@ Test(life, a_child_whose_heap_another_thread_was_inside_gets_another) {
     check(waitpid(child, &status, 0) == child && status == 0, "status %x", status);
     atomic_put(&own->lock, 0, relaxed);
     check(heap_mine == own && atomic_get(&own->state, relaxed) == HEAP_OWNED);
-    hkm_free(block);
-}
-
-static bool grow_by_malloc(char *block) { return block != NULL && hkm_malloc(MIB(2500)) != NULL; }
-static bool grow_by_realloc(char *block) { return hkm_realloc(block, MIB(2500)) != NULL; }
-static bool grow_in_place(char *block) { return hkm_expand(block, MIB(2500)); }
-
-Test(life, a_child_uses_what_a_thread_it_does_not_have_was_about_to_make_available) {
-    check(setenv("HAKMEM_ARENA_MIB", "4096", 1) == 0);
-    char *block = mine(MIB(3));
-    atomic_put(superslab_innards().known, arena.superslab_count, relaxed); /* as if it had begun */
-    bool (*const ways[])(char *block) = {grow_by_malloc, grow_by_realloc, grow_in_place};
-    for (size_t i = 0; i < 3; i++) {
-        pid_t child = fork();
-        if (child == 0)
-            _exit(!ways[i](block));
-        int status;
-        check(waitpid(child, &status, 0) == child && status == 0, "%zu: status %x", i, status);
-    }
     hkm_free(block);
 }
 

@@ -251,7 +251,7 @@ static void *resize_by_copy(void *block, size_t old, size_t bytes) {
     return to;
 }
 
-static void *resize_large(struct heap *heap, void *block, size_t bytes) {
+static void *resize_large(void *block, size_t bytes) {
     uint32_t slot = arena_slot_of(block);
     if (bytes <= KEEP_LARGE_BYTES)
         return resize_by_copy(block, large_bytes_of(slot), bytes);
@@ -261,7 +261,7 @@ static void *resize_large(struct heap *heap, void *block, size_t bytes) {
         return block;
     void *to = large_move(slot, bytes);
     if (to == NULL) {
-        decay_for_space(heap);
+        decay_for_space(life_heap_if_any());
         to = large_move(slot, bytes);
     }
     return to != NULL ? to : alloc_out_of_memory();
@@ -274,9 +274,8 @@ static HKM_NOINLINE void *resize_any(void *block, size_t bytes) {
     if (class == 0)
         report_misuse("realloc", block);
     if (class == CLASS_LARGE_HEAD) {
-        struct heap *heap = life_heap_if_any(); /* sees to a fork before anything is claimed */
-        void *to = resize_large(heap, block, bytes);
-        decay_tick(heap);
+        void *to = resize_large(block, bytes);
+        decay_tick(life_heap_if_any());
         return to;
     }
     size_t old = sizeclass_bytes(class);
@@ -327,8 +326,6 @@ bool alloc_expand(void *block, size_t bytes) {
         report_misuse("expand", block);
     if (bytes <= bytes_of(class, block))
         return true;
-    if (class != CLASS_LARGE_HEAD || bytes > PTRDIFF_MAX)
-        return false;
-    (void)life_heap_if_any(); /* as in resize_any */
-    return large_resize(arena_slot_of(block), bytes);
+    return class == CLASS_LARGE_HEAD && bytes <= PTRDIFF_MAX &&
+           large_resize(arena_slot_of(block), bytes);
 }

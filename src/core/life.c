@@ -33,7 +33,6 @@ bool life_lost_threads(void) { return lost_threads; }
 static HKM_COLD void after_fork(void) {
     uint32_t state = FORK_CHILD;
     if (atomic_cas(&fork_word, &state, FORK_CHECKING, acquire, acquire)) {
-        superslab_after_fork();
         heap_after_fork(atomic_get(&forker, relaxed));
         atomic_put(&fork_word, FORK_NONE, release);
         return;

@@ -67,7 +67,6 @@ bool superslab_in_use(uint32_t superslab) {
 size_t superslab_committed_bytes(void) { return atomic_get(&committed_bytes, relaxed); }
 uint64_t superslab_returned_bytes(void) { return atomic_get(&returned_bytes, relaxed); }
 
-
 static void raise_top(uint32_t to) {
     uint32_t have = atomic_get(&top, relaxed);
     while (have < to && !atomic_cas_weak(&top, &have, to, relaxed, relaxed)) {
@@ -201,11 +200,17 @@ static uint32_t claim_avail(size_t from, size_t count, size_t alignment) {
     return 0;
 }
 
-/* For what others have counted in `known` to be given. Not for ever: who was about to may be the
- * code that this signal handler has interrupted. */
+/* For what others have counted in `known` to be given. Not for ever, and not twice: who was about
+ * to may be a thread that this forked child does not have, or what a handler interrupted. */
 static HKM_COLD void wait_for_given(uint32_t end) {
-    for (unsigned attempt = 0; attempt < 160 && atomic_get(&given, acquire) < end; attempt++)
+    static ATOMIC(bool) in_vain;
+    for (unsigned attempt = 0; atomic_get(&given, acquire) < end; attempt++) {
+        if (attempt == 160)
+            atomic_put(&in_vain, true, relaxed);
+        if (atomic_get(&in_vain, relaxed))
+            return;
         os_backoff(attempt);
+    }
 }
 
 /* Makes more of the range available, enough for `count` SuperSlabs; false at its end. */
@@ -225,22 +230,8 @@ static bool learn(size_t count) {
     return true;
 }
 
-/* What is neither available nor committed is nobody's: what a lost thread was about to give, or had
- * just claimed. */
-HKM_COLD void superslab_after_fork(void) {
-    uint32_t end = atomic_get(&known, relaxed);
-    if (atomic_get(&given, relaxed) == end)
-        return;
-    for (uint32_t i = 1; i < end; i++) {
-        if (!superslab_is_committed(i))
-            bitset_give(superslab_avail, i);
-    }
-    atomic_put(&first_avail, 1, relaxed);
-    atomic_put(&given, end, release);
-}
-
 /* All of a small arena is known from here on: who needs what another thread is about to give would
- * wait for it there. */
+ * wait for it there, in a forked child in vain. */
 void superslab_init(void) {
     bitset_give(committed, 0); /* by arena_init, with the first maps */
     atomic_put(&committed_bytes, SUPERSLAB_BYTES, relaxed);

@@ -65,9 +65,6 @@ HKM_INLINE struct superslab *superslab_at(size_t i) { return &arena.superslabs[-
 
 /* Makes all but the guard slot available; called by arena_init. */
 void superslab_init(void);
-/* In a forked child, before any of its threads claims something: makes available what a thread that
- * is not here was about to. */
-void superslab_after_fork(void);
 
 /* Takes `count` SuperSlabs side by side, the first aligned to `alignment` bytes, with unused == 0.
  * Returns the number of the first, or 0 with *error set. Commits; may enter the OS. */
