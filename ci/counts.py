@@ -3,7 +3,8 @@
 
 Holds them against ci/counts.txt: a script that needs more than 0.5 % more fails, with what each function
 had and has.  --update writes the file; an intended change updates it in the same commit (`make counts`).
-Counted is what the library executes below `script` and `script_of_taker`, not libc's memset and memcpy, whose choice is the CPU's.
+Counted is what the library executes below `script` and `script_of_taker`, not libc's memset and memcpy, whose
+choice is the CPU's.
 Exit code 77: not comparable here (another compiler, no valgrind).
 """
 import argparse

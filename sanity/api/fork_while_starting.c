@@ -90,8 +90,8 @@ static void a_child_forked_while_another_thread_starts_the_allocator_starts_it_i
         if (pid == 0)
             _exit(round_with((random >> 33) % WAIT_NS_MAX));
         REQUIRE(waitpid(pid, &status, 0) == pid, "waitpid: %s", strerror(errno));
-        EXPECT(status == 0, "round %zu: expected status 0 (0x700: the child hung), found %#x", rounds.done,
-               (unsigned)status);
+        EXPECT(status == 0, "round %zu: expected status 0 (0x700: the child hung), found %#x",
+               rounds.done, (unsigned)status);
     }
 }
 

@@ -271,7 +271,7 @@ static void b11_reuse(void) {
     small[0] = hkm_malloc(SMALL_BYTES);
 }
 static void b12(void) {
-    REQUIRE(front_push(small[5])); /* core takes it back, past the checks */
+    REQUIRE(front_push_to(front_own(small[5]), small[5])); /* core takes it back, past the checks */
     small[6] = hkm_malloc(SMALL_BYTES);
 }
 static void b13(void) { set_state(small[5], BLOCK_FREE); }

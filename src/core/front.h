@@ -85,11 +85,6 @@ HKM_INLINE bool front_push_to(struct magazine *m, void *block) {
     return true;
 }
 
-HKM_INLINE bool front_push(void *block) {
-    struct magazine *m = front_own(block);
-    return likely(m != NULL) && front_push_to(m, block);
-}
-
 /* Takes a live block of another heap's run, to be sent home with others; false likewise. A signal
  * handler may allocate and free in the midst of it: the handler sees no heap of its own
  * meanwhile. */
