@@ -409,6 +409,27 @@ Test(large, huge_pages_come_after_a_block_was_filled_for_16_times_as_much) {
     check(whole == 6, "each fourth has a piece left to look at");
 }
 
+Test(large, the_small_pages_of_a_block_tell_of_all_of_it) {
+    start_arena(MIB(512));
+    stamp(alloc(MIB(4)), MIB(4), 1);
+    check(huge_in(alloc(MIB(60))) == 30);
+    uint32_t slot = alloc(MIB(5));
+    check(huge_in(slot) == 2, "what is left of 64 MiB");
+    memset(arena_slot_start(slot + 64), 1, MIB(1));
+    check(huge_in(alloc(MIB(100))) == 40);
+}
+
+Test(large, credit_reaches_as_far_as_what_is_held) {
+    start_arena(GIB(2));
+    stamp(alloc(MIB(4)), MIB(4), 1);
+    uint32_t slot = alloc(MIB(300));
+    check(huge_in(slot) == 32);
+    memset(arena_slot_start(slot + 32 * 32), 1, MIB(2));
+    check(huge_in(alloc(MIB(320))) == 160, "all of it");
+    slot = alloc(MIB(400));
+    check(huge_in(slot) == (4 + 300 + 320 - 320) / 2 + 1, "624 MiB and the first SuperSlab less 320");
+}
+
 Test(large, a_block_tells_at_its_end_whether_it_was_filled) {
     start_arena(MIB(512));
     uint32_t slot = alloc(MIB(4));

@@ -191,11 +191,11 @@ static void cache_put(uint32_t slot) {
  *
  * A block may be touched here and there only, so new SuperSlabs get huge pages on credit: when the
  * next ones are taken, the part of a block that got small pages last tells by what is resident of
- * it whether the program fills what it gets, and so does the end of a block that is freed. What was
- * filled earns credit for 16 times as much, what was not ends it. So a sparse program stays with
- * small pages, and one that becomes sparse wastes a few times what it had filled, at most
- * CREDIT_SLOTS_MAX; less where its blocks end within a SuperSlab, because some of these pieces
- * always have small pages. */
+ * it whether the program fills what it gets, and so does the end of a block that is freed. A block
+ * that was filled earns credit for 16 times as much, one that was not ends it. So a sparse program
+ * stays with small pages, and one that becomes sparse wastes a few times what it had filled, at
+ * most CREDIT_SLOTS_MAX or what is held; less where its blocks end within a SuperSlab, because some
+ * of these pieces always have small pages. */
 
 #define CREDIT_EACH 16u
 #define CREDIT_SLOTS_MAX (uint32_t)(MIB(256) >> SLOT_SHIFT)
@@ -203,33 +203,44 @@ static void cache_put(uint32_t slot) {
 #define LOOK_EACH 4u        /* of so many last pieces one keeps small pages */
 #define SPARSE_SKIP_MAX 63u /* blocks without a look, where the program is sparse */
 
-static ATOMIC(uint64_t) watched; /* first slot << 32 | slots from there on, with small pages */
+/* First slot of a block's part that has small pages << WATCH_SHIFT, slots to look at << 32, and how
+ * many slots of the block that tells of. */
+#define WATCH_SHIFT 38u
+static ATOMIC(uint64_t) watched;
 static ATOMIC(uint32_t) credit;  /* slots */
 static ATOMIC(uint32_t) pieces;
 static ATOMIC(uint32_t) skip, skipped; /* looks left out after the last that found sparse use */
 
-/* Has the next placement look at `slots` slots of a block; not at so few that the rest of its last
- * slot counts. */
-static void watch(uint32_t first_slot, size_t slots) {
-    if (slots >= PIECE_SLOTS_MIN)
-        atomic_put(&watched, (uint64_t)first_slot << 32 | slots, relaxed);
+/* How many of `slots` slots from here on lie in the same SuperSlab. */
+static size_t here(uint32_t slot, size_t slots) {
+    size_t most = SUPERSLAB_SLOTS - slot % SUPERSLAB_SLOTS;
+    return most < slots ? most : slots;
 }
 
-/* What `slots` slots from here on tell, or as many of them as lie in one SuperSlab; `untouched` is
- * what it means that none is resident. */
-static void judge(uint32_t slot, size_t slots, enum superslab_use untouched) {
+/* Has the next placement look at `slots` slots of a block, or as many of them as lie in one
+ * SuperSlab, which tell of `whole` slots; not at so few that the rest of its last slot counts. */
+static void watch(uint32_t first_slot, size_t slots, size_t whole) {
+    uint64_t look = (uint64_t)first_slot << WATCH_SHIFT | here(first_slot, slots) << 32;
+    if (slots >= PIECE_SLOTS_MIN)
+        atomic_put(&watched, look | whole, relaxed);
+}
+
+/* What `count` slots tell of the `whole` block; `untouched` is what it means that none is resident.
+ */
+static void judge(uint32_t at, size_t count, size_t whole, enum superslab_use untouched) {
     if (atomic_get(&skipped, relaxed) < atomic_get(&skip, relaxed)) {
         counter_add(&skipped, 1);
         return;
     }
-    size_t here = SUPERSLAB_SLOTS - slot % SUPERSLAB_SLOTS;
-    enum superslab_use use = superslab_use(slot, here < slots ? here : slots);
+    enum superslab_use use = superslab_use(at, count);
     if (use == USE_UNKNOWN)
         use = untouched;
     if (use == USE_UNKNOWN)
         return;
-    size_t sum = use == USE_SPARSE ? 0 : atomic_get(&credit, relaxed) + slots * CREDIT_EACH;
-    atomic_put(&credit, sum < CREDIT_SLOTS_MAX ? (uint32_t)sum : CREDIT_SLOTS_MAX, relaxed);
+    size_t sum = use == USE_SPARSE ? 0 : atomic_get(&credit, relaxed) + whole * CREDIT_EACH;
+    size_t most = (size_t)superslab_held() * SUPERSLAB_SLOTS;
+    most = most > CREDIT_SLOTS_MAX ? most : CREDIT_SLOTS_MAX;
+    atomic_put(&credit, (uint32_t)(sum < most ? sum : most), relaxed);
     uint32_t more = atomic_get(&skip, relaxed) * 2 + 1;
     atomic_put(&skip, use == USE_FILLED ? 0 : more < SPARSE_SKIP_MAX ? more : SPARSE_SKIP_MAX,
                relaxed);
@@ -239,7 +250,8 @@ static void judge(uint32_t slot, size_t slots, enum superslab_use untouched) {
 static void judge_watched(void) {
     uint64_t word = atomic_get(&watched, relaxed);
     if (word != 0 && atomic_cas(&watched, &word, 0, relaxed, relaxed))
-        judge((uint32_t)(word >> 32), word & UINT32_MAX, USE_UNKNOWN); /* it may be touched yet */
+        judge((uint32_t)(word >> WATCH_SHIFT), word >> 32 & (SUPERSLAB_SLOTS * 2 - 1),
+              word & UINT32_MAX, USE_UNKNOWN); /* it may be touched yet */
 }
 
 /* By the last SuperSlab that holds more than a little of it; once, because what comes out of the
@@ -251,9 +263,9 @@ static void judge_freed(uint32_t slot) {
         return;
     head->fresh = 0;
     size_t from = (slots - PIECE_SLOTS_MIN) / SUPERSLAB_SLOTS * SUPERSLAB_SLOTS;
-    uint32_t last = slot + (uint32_t)from;
-    if (atomic_get(&superslab_at(last / SUPERSLAB_SLOTS)->pages, relaxed) == PAGES_SMALL)
-        judge(last, slots - from, USE_SPARSE);
+    uint32_t piece = slot + (uint32_t)from;
+    if (atomic_get(&superslab_at(piece / SUPERSLAB_SLOTS)->pages, relaxed) == PAGES_SMALL)
+        judge(piece, here(piece, slots - from), slots, USE_SPARSE);
 }
 
 /* How many of `count` SuperSlabs credit is there for; it is taken. */
@@ -285,7 +297,7 @@ static void choose_pages(uint32_t first, size_t count, size_t slots) {
     }
     superslab_make_small(first + (uint32_t)huge, count - huge);
     if (huge < count && atomic_get(&superslab_at(first + huge)->dirty, relaxed) == 0)
-        watch((first + (uint32_t)huge) * SUPERSLAB_SLOTS, slots - huge * SUPERSLAB_SLOTS);
+        watch((first + (uint32_t)huge) * SUPERSLAB_SLOTS, slots - huge * SUPERSLAB_SLOTS, slots);
 }
 
 /* Whether the last block that was looked at was touched here and there only. */
@@ -431,7 +443,7 @@ static bool claim_behind(uint32_t slot, uint32_t next, size_t count) {
         return false;
     }
     if (next - slot >= 2 * SUPERSLAB_SLOTS) /* the last SuperSlab that is all its own tells */
-        watch((next / SUPERSLAB_SLOTS - 1) * SUPERSLAB_SLOTS, next - slot);
+        watch((next / SUPERSLAB_SLOTS - 1) * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS, next - slot);
     choose_pages(from, superslabs, rest);
     size_t over = superslabs * SUPERSLAB_SLOTS - rest;
     if (over > 0)
