@@ -29,7 +29,11 @@ SLACK_THREADS = 1.4
 
 
 def argv_of(command):
+    """What to run; words in front with a "=" are options of the library, else as where faults are cheap."""
     words = command.split()
+    os.environ["HAKMEM_OPTIONS"] = "prefault=off"
+    while "=" in words[0]:
+        os.environ["HAKMEM_OPTIONS"] = words.pop(0)
     if words[0] == "trace":
         benchlib.need_traces([words[1]])
         return ["replay", benchlib.trace_path(words[1])]

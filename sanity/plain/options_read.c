@@ -134,6 +134,8 @@ static void every_extreme_of_every_option_works(void) {
                                            "prewarm=1",
                                            "large_pages=off",
                                            "large_pages=on",
+                                           "prefault=off",
+                                           "prefault=on",
                                            "fast_cap=2,fill_batch=1024",
                                            "crash_report=1",
                                            "purge_delay_ms=0,drain_interval=0,fast_cap=2"};

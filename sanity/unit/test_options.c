@@ -19,6 +19,7 @@ static const struct {
     {"prewarm", &options.prewarm, 0, 4096},
     {"arena_mib", &options.arena_mib, 8, 1048576},
     {"large_pages", &options.large_pages, 0, 2},
+    {"prefault", &options.prefault, 0, 2},
     {"stats", &options.stats, 0, 1},
     {"crash_report", &options.crash_report, 0, 1},
     {"acquire_trace", &options.acquire_trace, 0, 1},

@@ -57,6 +57,30 @@ Test(os, commit_of_an_unmapped_range_returns_the_error_and_keeps_errno) {
     check(os_purge((char *)1, page()) == EINVAL && errno == 77);
 }
 
+Test(os, populated_pages_are_resident_and_zero_and_errno_is_kept) {
+    char *start = os_reserve(16 * page());
+    check(os_commit(start, 8 * page()) == 0);
+    start[page()] = 7;
+    errno = 77;
+    check(os_populate(start, 4 * page()) == 0 && errno == 77);
+    check(os_resident(start, 8 * page()) == 4 * page());
+    for (size_t i = 0; i < 4 * page(); i++)
+        check(start[i] == (i == page() ? 7 : 0));
+    check(os_populate(start + 8 * page(), page()) != 0 && errno == 77, "not committed");
+    check(os_unreserve(start, 16 * page()) == 0);
+}
+
+Test(os, the_clock_of_nanoseconds_never_goes_back) {
+    uint64_t first = os_clock_ns();
+    uint64_t before = first;
+    for (int i = 0; i < 100000; i++) {
+        uint64_t now = os_clock_ns();
+        check(now >= before);
+        before = now;
+    }
+    check(before > first);
+}
+
 Test(os, a_readable_range_reads_as_zeros_and_its_neighbours_stay_inaccessible) {
     char *start = os_reserve(16 * page());
     char byte;
@@ -212,11 +236,12 @@ Test(os, calls_are_counted_by_kind) {
     (void)os_commit(start, MIB(4));
     (void)os_purge(start, page());
     (void)os_huge(start, MIB(2));
+    (void)os_populate(start, page());
     (void)os_renew(start, page());
     (void)os_move(start, start + MIB(2), page());
     os_unreserve(start, MIB(4));
     const uint64_t made[OS_CALLS] = {[OS_MMAP] = 2,    [OS_MUNMAP] = 1, [OS_MPROTECT] = 1,
-                                     [OS_MADVISE] = 4, [OS_MREMAP] = 1};
+                                     [OS_MADVISE] = 5, [OS_MREMAP] = 1};
     for (int i = 0; i < OS_CALLS; i++)
         check(os_call_count((enum os_call)i) == before[i] + made[i], "kind %d", i);
 }
@@ -272,6 +297,8 @@ Test(os, a_test_is_asked_before_every_call_that_maps_memory_and_0_lets_it_pass) 
     check(was_asked(OS_MREMAP, "os_move", page()));
     (void)os_huge(start, MIB(2));
     check(was_asked(OS_MADVISE, "os_huge", MIB(2)));
+    (void)os_populate(start, 2 * page());
+    check(was_asked(OS_MADVISE, "os_populate", 2 * page()));
     check(os_readable(start, page()) == 0 && was_asked(OS_MPROTECT, "os_readable", page()));
     os_unreserve(start, MIB(4));
     char byte;
@@ -292,16 +319,17 @@ Test(os, a_call_that_shall_fail_is_counted_and_not_made) {
     check(os_commit(start + MIB(2), page()) == EAGAIN && !os_peek(start + MIB(2), &byte, 1));
     check(os_readable(start + MIB(2), page()) == EAGAIN && !os_peek(start + MIB(2), &byte, 1));
     check(os_purge(start, page()) == EAGAIN && os_huge(start, MIB(2)) == EAGAIN);
+    check(os_populate(start, page()) == EAGAIN);
     check(os_renew(start, page()) == EAGAIN);
     check(os_move(start, start + page(), page()) == EAGAIN);
     for (size_t i = 0; i < MIB(2); i++)
         check(start[i] == 7);
     os_unreserve(start, MIB(4));
     check(os_peek(start, &byte, 1) && errno == 77);
-    check(times_asked == 8 && os_call_count(OS_MADVISE) == before + 2);
+    check(times_asked == 9 && os_call_count(OS_MADVISE) == before + 3);
     os_test.fail = NULL;
     os_unreserve(start, MIB(4));
-    check(times_asked == 8 && !os_peek(start, &byte, 1));
+    check(times_asked == 9 && !os_peek(start, &byte, 1));
 }
 
 Test(os, a_virtual_clock_reads_what_it_was_set_to_and_the_systems_clock_comes_back) {

@@ -12,8 +12,8 @@
 /* At the end of a slow path of the calling thread; `heap` is its own, or NULL. */
 void decay_tick(struct heap *heap);
 /* Returns everything that holds no block; the result is the number of bytes. */
-size_t decay_all(struct heap *heap);
+HKM_SELDOM size_t decay_all(struct heap *heap);
 /* Frees what can be reused by another class or size, without the OS: after a failed allocation. */
-void decay_for_space(struct heap *heap);
+HKM_SELDOM void decay_for_space(struct heap *heap);
 
 #endif

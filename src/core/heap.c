@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "core/options.h"
 #include "core/pool.h"
+#include "core/prefault.h"
 #include "core/superslab.h"
 
 #define CACHE_BYTES_SMALL MIB(1)    /* a magazine's share, up to 1 KiB blocks */
@@ -613,6 +614,8 @@ static bool get_run(struct heap *heap, unsigned class, bool own) {
     if (slot == NULL)
         return others;
     got_run(heap, slot, stage);
+    if (stage >= 2 && slot->ahead == 0)
+        prefault_begin(slot, heap->bins[class].runs > 1);
     link_last(&heap->bins[class], slot);
     if (others)
         drop_unused(heap, class);
@@ -645,9 +648,9 @@ static void grow(struct heap *heap, struct magazine *m, unsigned class, bool spi
     bool turned = !first && (m->trips & 1) != spilled;
     m->trips = 2 | spilled;
     uint32_t cap = m->cap * 4 < m->cap_max ? m->cap * 4 : m->cap_max;
-    if (first || cap <= m->cap || heap->cap_bytes >= growth_share() ||
-        (cap * sizeclass_bytes(class) > ONE_WAY_BYTES && !(turned && !gathers(heap, class))) ||
-        (cap > FLOODED_CAP && !may_be_deep()))
+    bool one_way = cap * sizeclass_bytes(class) <= ONE_WAY_BYTES; /* room enough for that */
+    if (first || cap <= m->cap || !(one_way || turned) || heap->cap_bytes >= growth_share() ||
+        (!one_way && gathers(heap, class)) || (cap > FLOODED_CAP && !may_be_deep()))
         return;
     if (cap > m->room) {
         uint32_t count = held(m);

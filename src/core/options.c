@@ -12,9 +12,9 @@
 #define DEFAULTS_                                                                                 \
     .fast_cap = MAGAZINE_ENTRIES_MAX, .fill_batch = 256, .drain_interval = 250,                   \
     .purge_delay_ms = 1000, .lru_superslabs = 1024, .big_cache_mib = 256, .prewarm = 0,           \
-    .arena_mib = 1048576, .large_pages = LARGE_PAGES_AUTO, .stats = STATS_OFF, .crash_report = 0, \
-    .acquire_trace = 0, .check_every = 100000, .check_quiet = 0, .quarantine_kib = 4096,          \
-    .stack_depth = 16
+    .arena_mib = 1048576, .large_pages = LARGE_PAGES_AUTO, .prefault = PREFAULT_AUTO,             \
+    .stats = STATS_OFF, .crash_report = 0, .acquire_trace = 0, .check_every = 100000,             \
+    .check_quiet = 0, .quarantine_kib = 4096, .stack_depth = 16
 
 struct options options = {DEFAULTS_};
 static const struct options defaults = {DEFAULTS_};
@@ -30,7 +30,9 @@ static const struct options defaults = {DEFAULTS_};
     X(big_cache_mib, 0, 1048576, "MiB", NULL, "most memory in freed large blocks kept whole")     \
     X(prewarm, 0, 4096, "2 MiB", NULL, "SuperSlabs made ready at start")                          \
     X(arena_mib, 8, 1048576, "MiB", NULL, "address space to reserve at most")                     \
-    X(large_pages, 0, 2, "", "off|on|auto", "huge pages (auto: where memory is filled)") \
+    X(large_pages, 0, 2, "", "off|on|auto", "huge pages (auto: where memory is filled)")          \
+    X(prefault, 0, 2, "", "off|on|auto",                                                          \
+      "pages made resident ahead of use (auto: where faults are dear)")                           \
     X(stats, 0, 1, "", "off|exit", "print statistics at exit")                                    \
     X(crash_report, 0, 1, "", "off|on", "report on SIGSEGV, SIGBUS and SIGABRT too")              \
     X(acquire_trace, 0, 1, "", "off|on", "debug build: a line for each slot acquired")            \

@@ -10,6 +10,7 @@
 #include "base/config.h"
 
 enum { STATS_OFF, STATS_EXIT };
+enum { PREFAULT_OFF, PREFAULT_ON, PREFAULT_AUTO };
 enum { LARGE_PAGES_OFF, LARGE_PAGES_ON, LARGE_PAGES_AUTO };
 
 struct options {
@@ -22,6 +23,7 @@ struct options {
     uint64_t prewarm;
     uint64_t arena_mib;
     uint64_t large_pages;
+    uint64_t prefault;
     uint64_t stats;
     uint64_t crash_report;
     uint64_t acquire_trace;

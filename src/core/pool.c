@@ -129,10 +129,13 @@ static uint32_t claim_new(unsigned run, uint32_t owner, uint32_t *home) {
 }
 
 static struct slot *carve(uint32_t first, unsigned class, uint32_t owner) {
-    if (superslab_soil(first, sizeclass_table[class].run_slots))
-        slot_at(first)->filled = false;
-    slot_carve(slot_at(first), class, owner);
-    return slot_at(first);
+    struct slot *slot = slot_at(first);
+    bool clean = superslab_soil(first, sizeclass_table[class].run_slots);
+    if (clean)
+        slot->filled = false;
+    slot->ahead = clean ? 0 : AHEAD_NEVER;
+    slot_carve(slot, class, owner);
+    return slot;
 }
 
 /* Stage 2. Slots that are resident first: none of those that are not, while stage 3 has a whole

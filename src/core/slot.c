@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/require.h"
+#include "core/prefault.h"
 #include "core/watch.h"
 
 const bool slot_legal[SLOT_STATES][SLOT_STATES] = {
@@ -101,12 +102,42 @@ static uint64_t skip_lowest(uint64_t word, unsigned count) {
     return word;
 }
 
+/* Counts blocks that go out, the last of them `last`, of so many that were free. */
+HKM_INLINE void count_taken(struct slot *slot, char *last, unsigned taken, unsigned free,
+                            size_t bytes) {
+    counter_add(&slot->free_count, (uint16_t)-taken);
+    if (!slot->filled && bytes <= FILLED_BYTES_MAX) {
+        touch_live_byte(slot, last); /* the first one's page: by the take before, or slot_carve */
+        slot->filled = taken == free;
+    }
+    if (unlikely((size_t)(last - slot->start) >= slot->ahead))
+        prefault_blocks(slot, last);
+}
+
+/* slot_take for one block, as blocks above 8 KiB are asked for. */
+static unsigned take_one(struct slot *slot, void **end, unsigned free, size_t bytes) {
+    unsigned w = slot->first;
+    uint64_t word;
+    while ((word = slot->bits[w]) == 0) {
+        w++;
+        hkm_require(w < slot_words(slot), "S1 free count is the number of bits", slot);
+    }
+    char *block = slot->start + ((size_t)w * 64 + bits_lowest(word)) * bytes;
+    slot->bits[w] = word & (word - 1);
+    slot->first = (uint16_t)w;
+    end[-1] = block;
+    count_taken(slot, block, 1, free, bytes);
+    return 1;
+}
+
 unsigned slot_take(struct slot *slot, void **end, unsigned count) {
     size_t bytes = sizeclass_bytes(slot->class);
     unsigned free = slot_free(slot);
     unsigned taken = count < free ? count : free;
     void **stop = end - taken;
     unsigned w = slot->first;
+    if (taken == 1)
+        return take_one(slot, end, free, bytes);
     for (void **at = end; at > stop; w++) {
         hkm_require(w < slot_words(slot), "S1 free count is the number of bits", slot);
         uint64_t word = slot->bits[w];
@@ -119,11 +150,7 @@ unsigned slot_take(struct slot *slot, void **end, unsigned count) {
             break;
     }
     slot->first = (uint16_t)w;
-    counter_add(&slot->free_count, (uint16_t)-taken);
-    if (!slot->filled && bytes <= FILLED_BYTES_MAX) {
-        if (taken > 0) /* the first one's page: by the take before, or by slot_carve */
-            touch_live_byte(slot, *stop);
-        slot->filled = taken == free;
-    }
+    if (taken > 0)
+        count_taken(slot, *stop, taken, free, bytes);
     return taken;
 }

@@ -47,6 +47,7 @@ extern const bool slot_legal[SLOT_STATES][SLOT_STATES];
 extern const char *const slot_state_name[SLOT_STATES];
 
 #define SLOT_INLINE_WORDS 8u
+#define AHEAD_NEVER UINT32_MAX
 
 struct slot {
     uint8_t class;
@@ -60,7 +61,8 @@ struct slot {
     char *start;                 /* first block */
     uint64_t *bits;              /* one bit a block: free and in the run */
     uint32_t prev, next;         /* owner's list of partial runs, by slot number; 0 ends it */
-    uint64_t spare[2];
+    uint32_t ahead;              /* prefault looks at blocks from so many bytes on; or NEVER */
+    uint32_t spare[3];
     uint64_t inline_bits[SLOT_INLINE_WORDS]; /* the bitmap of a run of at most 512 blocks */
 };
 _Static_assert(sizeof(struct slot) == 128, "a slot record is two cache lines");

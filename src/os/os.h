@@ -39,6 +39,9 @@ int os_move(void *from, void *to, size_t bytes);
 int os_huge(void *start, size_t bytes);
 /* Keeps huge pages away that are not there yet, also where the system gives them unasked. */
 int os_small(void *start, size_t bytes);
+/* Makes the pages of a committed range resident, as a write to each would. It stands for faults,
+ * and may be called where these may happen, under a lock too. */
+int os_populate(void *start, size_t bytes);
 /* How many bytes of a committed range are in resident pages; 0 also when that can not be told. */
 HKM_COLD size_t os_resident(void *start, size_t bytes);
 
@@ -49,6 +52,8 @@ uint32_t os_clock_ms(void);
 HKM_INLINE uint32_t os_elapsed_ms(uint32_t now, uint32_t since) {
     return since - now <= 3600000u ? 0 : now - since;
 }
+/* Nanoseconds of a monotonic clock. No system call. */
+uint64_t os_clock_ns(void);
 /* Waits a little, longer the more often the caller has waited in vain. */
 void os_backoff(unsigned attempt);
 /* A number, not 0, that differs between all threads alive. */
@@ -76,8 +81,8 @@ int os_keep_stderr(void);
 bool os_peek(const void *from, void *to, size_t bytes);
 /* Reads a file piece by piece into `buffer`; calls `each` with every whole line (without its end)
  * until that returns false. False when the file can not be opened. Async-signal-safe. */
-bool os_each_line(const char *path, char *buffer, size_t bytes,
-                  bool (*each)(const char *line, void *arg), void *arg);
+HKM_COLD bool os_each_line(const char *path, char *buffer, size_t bytes,
+                           bool (*each)(const char *line, void *arg), void *arg);
 /* The next environment variable whose name begins with `prefix`, behind that, as "REST=value"; NULL
  * when there is none, and in set-uid programs. *at is 0 at first. */
 const char *os_next_variable(const char *prefix, size_t *at);

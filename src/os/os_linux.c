@@ -155,6 +155,14 @@ int os_small(void *start, size_t bytes) {
     return outcome(madvise(start, bytes, MADV_NOHUGEPAGE) != 0, saved);
 }
 
+int os_populate(void *start, size_t bytes) {
+    int error = begin(OS_MADVISE, __func__, bytes);
+    if (unlikely(error != 0))
+        return error;
+    int saved = errno;
+    return outcome(madvise(start, bytes, MADV_POPULATE_WRITE) != 0, saved);
+}
+
 size_t os_resident(void *start, size_t bytes) {
     unsigned char pages[512] = {0};
     size_t page = os_page_bytes();
@@ -179,6 +187,12 @@ uint32_t os_clock_ms(void) {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+}
+
+uint64_t os_clock_ns(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 void os_backoff(unsigned attempt) {
