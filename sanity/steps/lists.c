@@ -39,7 +39,7 @@ static void give_run(void) { /* the one that was taken first */
     memmove(h->runs, h->runs + 1, h->run_count * sizeof h->runs[0]);
     slot->empty_ms = 0;
     expect(slot_change(slot_number(slot), SLOT_ACTIVE, SLOT_EMPTY), "a run in hand is not ACTIVE");
-    pool_give(slot);
+    pool_give(slot, false);
 }
 
 static void take_one(void) { take_run(); }
@@ -102,7 +102,7 @@ static void check_runs(void) {
             struct slot *slot = hands[t].runs[hands[t].run_count - 1];
             expect(slot_change(slot_number(slot), SLOT_ACTIVE, SLOT_EMPTY), "a run in hand is ACTIVE");
             slot->empty_ms = 0;
-            pool_give(slot);
+            pool_give(slot, false);
         }
     pool_decay(10, 0);
     expect(atomic_get(pool.count, relaxed) == 0, "the pool is empty");

@@ -413,6 +413,27 @@ Test(exchange, a_thread_that_works_apart_claims_runs_at_home) { check(next_run_i
 Test(exchange, now_and_then_a_packet_does_not_count) { check(next_run_is_at_home(9)); }
 Test(exchange, where_blocks_are_exchanged_runs_lie_densely) { check(!next_run_is_at_home(10)); }
 
+/* How many EMPTY runs wait for their class after a heap has filled and emptied some. */
+static uint32_t runs_that_wait(uint16_t packets) {
+    start_arena(MIB(64));
+    unsigned class = sizeclass_of(KIB(8));
+    struct heap *heap = new_heap();
+    (void)new_heap();
+    check(heap_enter(heap));
+    unsigned count = 0;
+    while (heap->bins[class].runs < 8 || heap->bins[class].head != 0)
+        check((blocks[count++] = heap_take_one(heap, class)) != NULL);
+    heap->bins[packet_group(class)].packets = packets;
+    check(heap_send_home(heap, class, blocks, count) == 0);
+    heap_leave(heap);
+    return atomic_get(pool_innards(class).count, relaxed);
+}
+
+Test(exchange, runs_of_a_thread_that_works_apart_are_for_any_class) {
+    check(runs_that_wait(0) == 0);
+}
+Test(exchange, runs_of_others_wait_for_their_class) { check(runs_that_wait(2) == 7); }
+
 /* What a drain by age forgets: the runs and packets by which works_apart judges. */
 Test(exchange, whether_a_thread_works_apart_is_judged_anew_after_a_drain) {
     start_arena(MIB(64));

@@ -33,7 +33,7 @@ static struct slot *take(unsigned class, unsigned expected_stage) {
 static void give(struct slot *slot, uint32_t empty_ms) {
     slot->empty_ms = empty_ms;
     check(slot_change(slot_number(slot), SLOT_ACTIVE, SLOT_EMPTY));
-    pool_give(slot);
+    pool_give(slot, false);
 }
 
 static bool is_unused(uint32_t number) {
@@ -132,6 +132,65 @@ Test(pool, a_warm_superslab_is_taken_before_slots_that_are_not_resident) {
     for (unsigned i = 1; i < 32; i++)
         check(slot_number(take(5, 2)) == warm * SUPERSLAB_SLOTS + i, "what came with it");
     check(superslab_at(0)->unused == ~1u && slot_number(take(5, 2)) == 1);
+}
+
+/* SuperSlabs that were taken by heaps 1 to `heaps` are warm. */
+static void make_warm(uint32_t heaps, uint32_t *superslabs) {
+    struct slot *runs[4];
+    for (uint32_t id = 1; id <= heaps; id++) {
+        runs[id] = pool_take_new(5, id, &home);
+        superslabs[id] = slot_number(runs[id]) / SUPERSLAB_SLOTS;
+    }
+    for (uint32_t id = 1; id <= heaps; id++)
+        release(runs[id], true);
+    check(superslab_warm_count() == heaps);
+}
+
+Test(pool, a_heap_takes_back_the_warm_superslab_that_was_its_own) {
+    start_arena(MIB(64));
+    uint32_t superslabs[4];
+    make_warm(3, superslabs);
+    for (uint32_t id = 3; id >= 1; id--) {
+        struct slot *run = pool_take_new(6, id, &home);
+        check(slot_number(run) / SUPERSLAB_SLOTS == superslabs[id], "heap %u", id);
+    }
+    check(superslab_warm_count() == 0);
+}
+
+Test(pool, a_heap_without_a_warm_superslab_takes_anybodys) {
+    start_arena(MIB(64));
+    uint32_t superslabs[3];
+    make_warm(2, superslabs);
+    struct slot *run = pool_take_new(6, 9, &home);
+    check(slot_number(run) / SUPERSLAB_SLOTS == superslabs[1], "the lowest");
+    check(atomic_get(&superslab_at(superslabs[1])->tenant, relaxed) == 9);
+}
+
+Test(pool, a_heap_that_works_apart_moves_in_only_where_no_superslab_is_warm) {
+    start_arena(MIB(64));
+    uint32_t superslabs[3];
+    struct slot *others = pool_take_new(5, 8, &home);
+    check(superslab_claim(home, 1, true) != 0, "so that it stays open");
+    release(others, true);
+    make_warm(2, superslabs);
+    unsigned stage;
+    check(pool_take(6, 2, &home, true, &stage) == NULL, "there is a warm one");
+    check(slot_number(pool_take_new(6, 2, &home)) / SUPERSLAB_SLOTS == superslabs[2]);
+    check(pool_take(6, 2, &home, true, &stage) == NULL && superslab_warm_count() == 1);
+    check(slot_number(pool_take_new(6, 2, &home)) / SUPERSLAB_SLOTS == superslabs[1]);
+    check(pool_take(6, 2, &home, true, &stage) == others && stage == 2, "it moves in");
+}
+
+Test(pool, what_a_heap_that_works_apart_gives_is_for_any_class_and_stays_its_own) {
+    start_arena(MIB(64));
+    struct slot *run = pool_take_new(5, 1, &home);
+    uint32_t number = slot_number(run);
+    check(superslab_claim(home, 1, true) != 0, "so that it stays open");
+    check(slot_change(number, SLOT_ACTIVE, SLOT_EMPTY));
+    pool_give(run, true);
+    check(is_unused(number) && atomic_get(pool_innards(5).count, relaxed) == 0);
+    unsigned stage;
+    check(pool_take(6, 1, &home, true, &stage) == run && stage == 2);
 }
 
 Test(pool, runs_fill_a_new_superslab_behind_many_whose_gaps_are_too_small) {
@@ -283,7 +342,7 @@ static size_t take_and_give(unsigned number, void *shared) {
             wrong += atomic_swap(&holder[slot], 0, relaxed) != number + 1;
             wrong += !slot_change(slot, SLOT_ACTIVE, SLOT_EMPTY);
             held[h]->empty_ms = 0;
-            pool_give(held[h]);
+            pool_give(held[h], false);
             held[h] = NULL;
         } else {
             unsigned stage;
@@ -302,7 +361,7 @@ static size_t take_and_give(unsigned number, void *shared) {
         if (held[h] != NULL) {
             atomic_put(&holder[slot_number(held[h])], 0, relaxed);
             wrong += !slot_change(slot_number(held[h]), SLOT_ACTIVE, SLOT_EMPTY);
-            pool_give(held[h]);
+            pool_give(held[h], false);
         }
     return wrong;
 }

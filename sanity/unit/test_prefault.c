@@ -151,7 +151,7 @@ Test(prefault, a_run_that_is_resident_already_or_has_huge_pages_is_left_alone) {
     check(stage == 2 && run->ahead == 0, "nothing of it was in use");
     check(slot_change(slot_number(run), SLOT_ACTIVE, SLOT_EMPTY));
     run->filled = true;
-    pool_give(run);
+    pool_give(run, false);
     struct slot *again = pool_take(class, heap->id, &home, false, &stage);
     check(again == run && stage == 2 && run->ahead == AHEAD_NEVER);
     options.large_pages = LARGE_PAGES_ON;

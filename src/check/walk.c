@@ -119,22 +119,20 @@ static void walk_set(struct walk *w, uint32_t i) {
     if (avail) {
         must_equal(U1, 0, unused, about);
         must_equal(U6, dirty != 0, warm, about);
-        w->idle_dirty[i % SUPERSLAB_IDLE_PARTS] += bits_count(dirty);
+        w->idle_dirty += bits_count(dirty);
     } else {
-        w->idle_dirty[i % SUPERSLAB_IDLE_PARTS] += bits_count(dirty & unused);
+        w->idle_dirty += bits_count(dirty & unused);
     }
     must_hold(U7, avail || unused == 0 || open, "open", "not open", about);
     must_hold(U8, !open || (!avail && unused != 0), "not open", "open", about);
 }
 
 static void walk_sets(struct walk *w) {
-    struct superslab_innards in = superslab_innards();
     walk_known();
     for (uint32_t i = 0; i < superslab_top(); i++)
         walk_set(w, i);
-    for (unsigned i = 0; i < SUPERSLAB_IDLE_PARTS; i++)
-        must_equal(U4, w->idle_dirty[i], atomic_get(&in.idle_dirty[i].slots, relaxed),
-                   in.idle_dirty + i);
+    must_equal(U4, w->idle_dirty * SLOT_BYTES, superslab_idle_dirty(),
+               superslab_innards().idle_dirty);
 }
 
 /* ---- slots ---- */

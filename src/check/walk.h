@@ -32,7 +32,7 @@ struct walk {
     size_t live_blocks; /* small and large ones found */
     size_t looked_at;   /* blocks of any state */
     /* sums of the walk through the slots */
-    size_t idle_dirty[SUPERSLAB_IDLE_PARTS]; /* U4 */
+    size_t idle_dirty; /* U4, in slots */
     size_t large_blocks, large_bytes, cached_runs;
     uint32_t ownerless[CLASS_COUNT];
 };

@@ -204,6 +204,14 @@ static void got_run(struct heap *heap, const struct slot *slot, unsigned stage) 
     os_write(2, line.chars, line.used);
 }
 
+/* Whether the heap's thread is one of several and works for itself, as this class tells by how many
+ * runs it needed for each packet. Such threads are best kept out of each other's way; where blocks
+ * go from thread to thread the runs do, too, and lie densely. */
+static bool works_apart(const struct heap *heap, unsigned class) {
+    return heap_count() - heap_orphans() > 1 &&
+           heap->bins[class].runs > APART_RUNS * heap->bins[packet_group(class)].packets;
+}
+
 /* The last block of a run came home. */
 static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
     struct bin *bin = &heap->bins[slot->class];
@@ -216,7 +224,7 @@ static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
         bin->empty = slot_number(slot);
     } else {
         heap->released += sizeclass_table[slot->class].run_slots;
-        pool_give(slot);
+        pool_give(slot, works_apart(heap, slot->class));
     }
 }
 
@@ -503,7 +511,7 @@ static void give_kept(struct bin *bin) {
     if (bin->empty != 0) {
         struct slot *slot = slot_at(bin->empty);
         bin->empty = 0;
-        pool_give(slot);
+        pool_give(slot, false);
     }
 }
 
@@ -567,14 +575,6 @@ static HKM_SELDOM bool share(struct heap *heap, unsigned class) {
 
 static bool is_shared(unsigned class) {
     return heap_count() - heap_orphans() > SHARE_THREADS && sizeclass_bytes(class) >= SHARE_BYTES;
-}
-
-/* Whether the heap's thread is one of several and works for itself, as this class tells by how many
- * runs it needed for each packet. Such threads are best kept out of each other's way; where blocks
- * go from thread to thread the runs do, too, and lie densely. */
-static bool works_apart(const struct heap *heap, unsigned class) {
-    return heap_count() - heap_orphans() > 1 &&
-           heap->bins[class].runs > APART_RUNS * heap->bins[packet_group(class)].packets;
 }
 
 /* The last run in the list, if nothing of it is out: it would stay ACTIVE for nobody. */

@@ -114,7 +114,9 @@ static void choose_pages(uint32_t superslab) {
 /* Stage 3. */
 static uint32_t claim_new(unsigned run, uint32_t owner, uint32_t *home) {
     int error;
-    uint32_t superslab = superslab_take(1, SUPERSLAB_BYTES, &error);
+    uint32_t superslab = superslab_take_back(owner);
+    if (superslab == 0)
+        superslab = superslab_take(1, SUPERSLAB_BYTES, &error);
     if (superslab == 0)
         return superslab_claim_any(run, true);
     atomic_put(&superslab_at(superslab)->tenant, owner, relaxed);
@@ -140,12 +142,17 @@ static struct slot *carve(uint32_t first, unsigned class, uint32_t owner) {
 
 /* Stage 2. Slots that are resident first: none of those that are not, while stage 3 has a whole
  * SuperSlab whose pages are there. A program that tears down and builds up again would else fault
- * in what its last SuperSlab has left over, and leave those that became empty to the LRU. */
+ * in what its last SuperSlab has left over, and leave those that became empty to the LRU. Who works
+ * apart rather takes such a SuperSlab than room in another's, who would miss it soon. */
 static uint32_t claim_unused(unsigned run, uint32_t owner, uint32_t *home, bool apart) {
     if (superslab_idle_dirty() > 0) {
-        uint32_t first = apart ? superslab_move_in(home, owner, run)
-                               : superslab_claim_resident(run, SEARCH_RESIDENT);
-        if (first != 0 || superslab_warm_count() > 0)
+        bool warm = superslab_warm_count() > 0;
+        uint32_t first = 0;
+        if (!apart)
+            first = superslab_claim_resident(run, SEARCH_RESIDENT);
+        else if (!warm)
+            first = superslab_move_in(home, owner, run);
+        if (first != 0 || warm)
             return first;
     }
     return superslab_claim_open(&search, run, true, SEARCH_FIRST);
@@ -183,12 +190,13 @@ static void retire(struct slot *slot) {
     superslab_release(first, run, since);
 }
 
-/* What was never full stays with its class, which will touch the same few pages of it again. All
- * pages of any other are resident: it is for whatever class needs it. */
-void pool_give(struct slot *slot) {
+/* What was never full stays with its class, which will touch the same few pages of it again, unless
+ * its heap works apart, and will find it in its own SuperSlab. All pages of any other are resident:
+ * it is for whatever class needs it. */
+void pool_give(struct slot *slot, bool apart) {
     unsigned class = slot->class;
     slot_own(slot, 0);
-    if (!slot->filled && atomic_get(&stacks[class].count, relaxed) < empty_max(class))
+    if (!apart && !slot->filled && atomic_get(&stacks[class].count, relaxed) < empty_max(class))
         push(class, slot);
     else
         retire(slot);

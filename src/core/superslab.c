@@ -32,12 +32,13 @@ static ATOMIC(size_t) committed_bytes;
 static ATOMIC(uint64_t) returned_bytes;
 static ATOMIC(uint32_t) maps_left; /* SuperSlabs that came to be so since superslab_purge_maps */
 
-/* By the SuperSlab's number, a cache line each, so that heaps at work in different SuperSlabs do
- * not meet in one; each part, and the sum, wrap below zero for moments. */
+/* By the SuperSlab's tenant, a cache line each, so that heaps that work apart do not meet in one.
+ * Since tenants change, a part may be below zero for good; the sum wraps below it for moments. */
 static struct superslab_part idle_dirty[SUPERSLAB_IDLE_PARTS];
 
 static void count_idle_dirty(size_t superslab, uint32_t slots) {
-    atomic_add(&idle_dirty[superslab % SUPERSLAB_IDLE_PARTS].slots, slots, relaxed);
+    uint32_t tenant = atomic_get(&superslab_at(superslab)->tenant, relaxed);
+    atomic_add(&idle_dirty[tenant % SUPERSLAB_IDLE_PARTS].slots, slots, relaxed);
 }
 
 uint32_t superslab_top(void) { return atomic_get(&top, relaxed); }
@@ -176,6 +177,18 @@ static uint32_t claim_warm(void) {
     for (; i < end; i = bitset_next_set(superslab_warm, i + 1, end)) {
         if (bitset_claim(superslab_avail, i))
             return (uint32_t)i;
+    }
+    return 0;
+}
+
+uint32_t superslab_take_back(uint32_t tenant) {
+    uint32_t end = superslab_top();
+    size_t i = bitset_next_set(superslab_warm, 0, end);
+    for (unsigned tries = SEARCH_HOMES; i < end && tries > 0; tries--) {
+        if (atomic_get(&superslab_at(i)->tenant, relaxed) == tenant &&
+            bitset_claim(superslab_avail, i))
+            return adopt((uint32_t)i, 1) == 0 ? (uint32_t)i : 0;
+        i = bitset_next_set(superslab_warm, i + 1, end);
     }
     return 0;
 }

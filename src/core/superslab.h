@@ -69,6 +69,8 @@ void superslab_init(void);
 /* Takes `count` SuperSlabs side by side, the first aligned to `alignment` bytes, with unused == 0.
  * Returns the number of the first, or 0 with *error set. Commits; may enter the OS. */
 uint32_t superslab_take(size_t count, size_t alignment, int *error);
+/* Takes a warm SuperSlab that was `tenant`'s the last time; 0 when there is none. */
+uint32_t superslab_take_back(uint32_t tenant);
 /* Takes exactly [first, first + count) if they are all available. Returns 0 or an errno value. */
 int superslab_take_at(uint32_t first, size_t count);
 
@@ -149,7 +151,8 @@ size_t superslab_committed_bytes(void);
 /* Bytes that superslab_purge has returned since the start. */
 uint64_t superslab_returned_bytes(void);
 
-/* A part of superslab_idle_dirty: of the SuperSlabs i with the same i % SUPERSLAB_IDLE_PARTS. */
+/* A part of superslab_idle_dirty, of what had the same tenant % SUPERSLAB_IDLE_PARTS when it was
+ * counted: only the sum says something. */
 #define SUPERSLAB_IDLE_PARTS 4u
 struct superslab_part {
     _Alignas(64) ATOMIC(uint32_t) slots;
