@@ -21,14 +21,18 @@ static const struct {
     const char *variable;
     uint64_t min, max;
 } RANGES[] = {
-    {"HAKMEM_FAST_CAP", 2, 1024},          {"HAKMEM_FILL_BATCH", 1, 1024},
+    {"HAKMEM_FAST_CAP", 2, 16384},         {"HAKMEM_FILL_BATCH", 1, 1024},
     {"HAKMEM_DRAIN_INTERVAL", 0, 3600000}, {"HAKMEM_PURGE_DELAY_MS", 0, 3600000},
     {"HAKMEM_LRU_SUPERSLABS", 0, 524288},  {"HAKMEM_BIG_CACHE_MIB", 0, 1048576},
     {"HAKMEM_PREWARM", 0, 4096},           {"HAKMEM_ARENA_MIB", 8, 1048576},
-    {"HAKMEM_LARGE_PAGES", 0, 1},          {"HAKMEM_STATS", 0, 1},
-    {"HAKMEM_CRASH_REPORT", 0, 1},
+    {"HAKMEM_LARGE_PAGES", 0, 2},          {"HAKMEM_PREFAULT", 0, 2},
+    {"HAKMEM_STATS", 0, 1},                {"HAKMEM_CRASH_REPORT", 0, 1},
+    {"HAKMEM_ACQUIRE_TRACE", 0, 1},        {"HAKMEM_CHECK_EVERY", 0, 1000000000},
+    {"HAKMEM_CHECK_QUIET", 0, 1},          {"HAKMEM_QUARANTINE_KIB", 0, 1048576},
+    {"HAKMEM_STACK_DEPTH", 0, 32},
 };
 #define RANGE_COUNT (sizeof RANGES / sizeof RANGES[0])
+_Static_assert(RANGE_COUNT * sizeof(uint64_t) == sizeof(struct options), "every option is here");
 
 static struct options defaults;
 static int said; /* a pipe's reading end: what was written to descriptor 2 */

@@ -42,6 +42,8 @@ static void set_start_options(const struct record *r) {
     (void)setenv("HAKMEM_PREWARM", PREWARM[r->detail / 8 % 4], 1);
     play.live_max = r->detail / 128 % 8 == 0 ? (uint64_t)3 << 30 : LIVE_MAX;
     (void)setenv("HAKMEM_LARGE_PAGES", r->detail / 32 % 4 == 1 ? "on" : "off", 1);
+    if (r->detail / 32 % 4 == 2)
+        (void)setenv("HAKMEM_PREFAULT", "on", 1);
 }
 
 void harness_start(const uint8_t *data, size_t size) {
@@ -49,6 +51,7 @@ void harness_start(const uint8_t *data, size_t size) {
         return;
     started = true;
     play.live_max = LIVE_MAX;
+    (void)setenv("HAKMEM_PREFAULT", "off", 1); /* not by what a fault takes here */
     if (size >= RECORD_BYTES) {
         struct record r;
         grammar_decode(data, &r);

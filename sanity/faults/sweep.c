@@ -510,7 +510,7 @@ static int one_case(char **argv) {
 }
 
 int main(int argc, char **argv) {
-    (void)setenv("HAKMEM_OPTIONS", "arena_mib=320,large_pages=on,big_cache_mib=16", 1);
+    (void)setenv("HAKMEM_OPTIONS", "arena_mib=320,large_pages=on,prefault=on,big_cache_mib=16", 1);
     read_symbols();
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
