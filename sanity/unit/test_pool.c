@@ -2,6 +2,7 @@
 #include "unit/unit.inc"
 
 #include "core/heap.h"
+#include "core/options.h"
 #include "core/pool.h"
 
 static uint32_t home;
@@ -191,6 +192,16 @@ Test(pool, what_a_heap_that_works_apart_gives_is_for_any_class_and_stays_its_own
     check(is_unused(number) && atomic_get(pool_innards(5).count, relaxed) == 0);
     unsigned stage;
     check(pool_take(6, 1, &home, true, &stage) == run && stage == 2);
+}
+
+Test(pool, a_run_of_a_huge_page_is_resident_and_for_any_class) {
+    start_arena(MIB(64));
+    options.large_pages = LARGE_PAGES_ON;
+    struct slot *run = pool_take_new(5, 1, &home);
+    check(superslab_claim(home, 1, true) != 0, "so that it stays open");
+    give(run, 0);
+    check(is_unused(slot_number(run)) && atomic_get(pool_innards(5).count, relaxed) == 0);
+    check(take(6, 2) == run);
 }
 
 Test(pool, runs_fill_a_new_superslab_behind_many_whose_gaps_are_too_small) {

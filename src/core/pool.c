@@ -190,13 +190,18 @@ static void retire(struct slot *slot) {
     superslab_release(first, run, since);
 }
 
-/* What was never full stays with its class, which will touch the same few pages of it again, unless
- * its heap works apart, and will find it in its own SuperSlab. All pages of any other are resident:
- * it is for whatever class needs it. */
+static bool is_resident(const struct slot *slot) {
+    const struct superslab *ss = superslab_at(slot_number(slot) / SUPERSLAB_SLOTS);
+    return slot->filled || atomic_get(&ss->pages, relaxed) == PAGES_HUGE;
+}
+
+/* What may not be resident stays with its class, which will touch the same few pages of it again,
+ * unless its heap works apart, and will find it in its own SuperSlab. Any other is for whatever
+ * class needs it. */
 void pool_give(struct slot *slot, bool apart) {
     unsigned class = slot->class;
     slot_own(slot, 0);
-    if (!apart && !slot->filled && atomic_get(&stacks[class].count, relaxed) < empty_max(class))
+    if (!apart && !is_resident(slot) && atomic_get(&stacks[class].count, relaxed) < empty_max(class))
         push(class, slot);
     else
         retire(slot);
