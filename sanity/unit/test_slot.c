@@ -278,6 +278,25 @@ Test(slot, a_block_that_is_in_the_bitmap_is_refused_and_so_is_a_stretch_that_hol
     check_run(slot);
 }
 
+/* A run of which all blocks are out, but one or two are said to be free; what lies behind its bitmap
+ * looks like more of it. */
+static void take_what_is_not_there(unsigned count) {
+    start_arena();
+    struct slot *slot = carve(20, 0);
+    check(slot_words(slot) < SLOT_INLINE_WORDS);
+    unsigned all = slot->capacity;
+    check(take(slot, blocks, all) == all);
+    atomic_put(&slot->free_count, (uint16_t)count, relaxed);
+    (void)take(slot, blocks, count);
+}
+
+Test(slot, one_block_is_not_taken_from_behind_the_bitmap, .signal = SIGABRT) {
+    take_what_is_not_there(1);
+}
+Test(slot, blocks_are_not_taken_from_behind_the_bitmap, .signal = SIGABRT) {
+    take_what_is_not_there(2);
+}
+
 Test(slot, stretches_up_and_down_end_at_the_word_and_at_the_run) {
     start_arena();
     for (unsigned class = 1; class < CLASS_COUNT; class++) {

@@ -117,11 +117,11 @@ HKM_INLINE void count_taken(struct slot *slot, char *last, unsigned taken, unsig
 /* slot_take for one block, as blocks above 8 KiB are asked for. */
 static unsigned take_one(struct slot *slot, void **end, unsigned free, size_t bytes) {
     unsigned w = slot->first;
-    uint64_t word;
-    while ((word = slot->bits[w]) == 0) {
+    unsigned words = slot_words(slot);
+    while (w < words && slot->bits[w] == 0)
         w++;
-        hkm_require(w < slot_words(slot), "S1 free count is the number of bits", slot);
-    }
+    hkm_require(w < words, "S1 free count is the number of bits", slot);
+    uint64_t word = slot->bits[w];
     char *block = slot->start + ((size_t)w * 64 + bits_lowest(word)) * bytes;
     slot->bits[w] = word & (word - 1);
     slot->first = (uint16_t)w;

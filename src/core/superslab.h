@@ -97,8 +97,8 @@ uint32_t superslab_claim_at_home(uint32_t *home, uint32_t tenant, unsigned count
 /* Claims slots likewise in anybody's, the highest of some, because its tenant begins with the
  * lowest; it is `tenant`'s from then on, and *home. */
 HKM_COLD uint32_t superslab_move_in(uint32_t *home, uint32_t tenant, unsigned count);
-/* Claims slots likewise in any open SuperSlab. */
-uint32_t superslab_claim_any(unsigned count, bool aligned);
+/* Claims slots likewise in any open SuperSlab: where there is no memory for another. */
+HKM_COLD uint32_t superslab_claim_any(unsigned count, bool aligned);
 /* Claims exactly these slots; false when any of them is not UNUSED. */
 bool superslab_claim_mask(uint32_t superslab, uint32_t mask);
 /* Marks slots dirty, because somebody is about to hand them out; true when none of them was. */
