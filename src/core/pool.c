@@ -201,7 +201,8 @@ static bool is_resident(const struct slot *slot) {
 void pool_give(struct slot *slot, bool apart) {
     unsigned class = slot->class;
     slot_own(slot, 0);
-    if (!apart && !is_resident(slot) && atomic_get(&stacks[class].count, relaxed) < empty_max(class))
+    if (!apart && !is_resident(slot) &&
+        atomic_get(&stacks[class].count, relaxed) < empty_max(class))
         push(class, slot);
     else
         retire(slot);
