@@ -693,7 +693,7 @@ void *heap_fill(struct heap *heap, unsigned class) {
         grow(heap, m, class, false);
         top = m->base;
         counter_add(&heap->stats.fills, 1);
-        unsigned want = m->cap <= 2 ? m->cap : (m->cap + 1) / 2; /* room for as many frees */
+        unsigned want = (m->cap + 1) / 2;
         if (want > options.fill_batch)
             want = (unsigned)options.fill_batch;
         unsigned got = 0;
