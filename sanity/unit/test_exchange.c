@@ -414,9 +414,9 @@ Test(exchange, now_and_then_a_packet_does_not_count) { check(next_run_is_at_home
 Test(exchange, where_blocks_are_exchanged_runs_lie_densely) { check(!next_run_is_at_home(10)); }
 
 /* How many EMPTY runs wait for their class after a heap has filled and emptied some. */
-static uint32_t runs_that_wait(uint16_t packets) {
+static uint32_t runs_that_wait(size_t bytes, uint16_t packets) {
     start_arena(MIB(64));
-    unsigned class = sizeclass_of(KIB(8));
+    unsigned class = sizeclass_of(bytes);
     struct heap *heap = new_heap();
     (void)new_heap();
     check(heap_enter(heap));
@@ -430,9 +430,12 @@ static uint32_t runs_that_wait(uint16_t packets) {
 }
 
 Test(exchange, runs_of_a_thread_that_works_apart_are_for_any_class) {
-    check(runs_that_wait(0) == 0);
+    check(runs_that_wait(KIB(8), 0) == 0);
 }
-Test(exchange, runs_of_others_wait_for_their_class) { check(runs_that_wait(2) == 7); }
+Test(exchange, runs_of_others_wait_for_their_class) { check(runs_that_wait(KIB(8), 2) == 7); }
+Test(exchange, runs_of_blocks_that_may_be_hardly_touched_wait_for_their_class) {
+    check(runs_that_wait(KIB(20), 0) > 0);
+}
 
 /* What a drain by age forgets: the runs and packets by which works_apart judges. */
 Test(exchange, whether_a_thread_works_apart_is_judged_anew_after_a_drain) {

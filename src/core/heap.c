@@ -29,6 +29,7 @@
 #define SHARE_BYTES 256u          /* ... from here on go from thread to thread */
 #define SHARE_TRIES 8u            /* heaps that are asked for one */
 #define APART_RUNS 4u             /* for each packet: works_apart */
+#define APART_BYTES KIB(16)       /* larger blocks may be out and hardly touched: pool_give */
 #define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner, ... */
 #define INBOX_MOST_BYTES MIB(4)   /* ... and for one that is not */
 #define RELEASED_ALARM 4u         /* slots; who released so many must not miss the purge delay */
@@ -224,7 +225,8 @@ static HKM_NOINLINE void run_emptied(struct heap *heap, struct slot *slot) {
         bin->empty = slot_number(slot);
     } else {
         heap->released += sizeclass_table[slot->class].run_slots;
-        pool_give(slot, works_apart(heap, slot->class));
+        bool dense = sizeclass_bytes(slot->class) <= APART_BYTES;
+        pool_give(slot, dense && works_apart(heap, slot->class));
     }
 }
 
