@@ -26,7 +26,7 @@ struct slot *pool_take(unsigned class, uint32_t owner, uint32_t *home, bool apar
 /* Likewise from stage 3; NULL when there is no memory. */
 struct slot *pool_take_new(unsigned class, uint32_t owner, uint32_t *home);
 /* Takes an EMPTY run over: to stage 1's stack, or to UNUSED when that is full, or the run was, or
- * `apart`, its heap, works so. */
+ * its heap works `apart` and will look for it in its SuperSlab. */
 void pool_give(struct slot *slot, bool apart);
 /* EMPTY runs that have been so for at least age_ms become UNUSED. */
 void pool_decay(uint32_t now_ms, uint32_t age_ms);

@@ -375,7 +375,7 @@ uint32_t superslab_move_in(uint32_t *home, uint32_t tenant, unsigned count) {
 }
 
 /* Claims in one of the next `tries` open SuperSlabs from *from on, which becomes where it ended. */
-static uint32_t claim_from(uint32_t *from, unsigned count, bool aligned, unsigned tries) {
+HKM_INLINE uint32_t claim_from(uint32_t *from, unsigned count, bool aligned, unsigned tries) {
     uint32_t end = superslab_top();
     size_t i = bitset_next_set(superslab_open, *from, end);
     for (; i < end && tries > 0; i = bitset_next_set(superslab_open, i + 1, end), tries--) {
