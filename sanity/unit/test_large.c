@@ -6,7 +6,10 @@
 #include "core/large.h"
 #include "core/options.h"
 
-static void start_arena(size_t bytes) { check(arena_init(bytes) == 0); }
+static void start_arena(size_t bytes) {
+    options.prefault = PREFAULT_OFF; /* the same on every machine */
+    check(arena_init(bytes) == 0);
+}
 
 static bool last_clean, last_cached;
 
@@ -362,6 +365,12 @@ static size_t huge_in(uint32_t slot) {
     return count;
 }
 
+/* As in a program that has had its trial: nine SuperSlabs more are held. */
+static void start_known(size_t bytes) {
+    start_arena(bytes);
+    check(huge_in(alloc(MIB(18))) == 8);
+}
+
 #if HKM_OS_TEST
 static int no_mappings(enum os_call call, const char *site, size_t bytes) {
     (void)site;
@@ -388,7 +397,7 @@ Test(large, a_move_that_fails_leaves_the_block_and_its_target_is_mapped_again_la
 #endif
 
 Test(large, huge_pages_come_after_a_block_was_filled_for_16_times_as_much) {
-    start_arena(MIB(512));
+    start_known(MIB(512));
     uint32_t slot = alloc(MIB(4));
     check(huge_in(slot) == 0, "nothing is known of this program");
     stamp(slot, MIB(4), 1);
@@ -409,8 +418,52 @@ Test(large, huge_pages_come_after_a_block_was_filled_for_16_times_as_much) {
     check(whole == 6, "each fourth has a piece left to look at");
 }
 
-Test(large, the_small_pages_of_a_block_tell_of_all_of_it) {
+/* Which SuperSlabs of a block have huge pages, a bit each. */
+static uint32_t huge_mask(uint32_t slot) {
+    uint32_t first = slot / 32, mask = 0;
+    for (uint32_t i = first; i <= (slot + slot_head(slot)->run_slots - 1) / 32; i++)
+        mask |= (uint32_t)(atomic_get(&superslab_at(i)->pages, relaxed) == PAGES_HUGE) << (i - first);
+    return mask;
+}
+
+Test(large, the_first_blocks_have_huge_pages_behind_their_first_superslab) {
     start_arena(MIB(512));
+    check(huge_in(alloc(MIB(2))) == 0, "what has no second one tells nothing yet");
+    check(huge_mask(alloc(MIB(6))) == 6);
+    check(huge_mask(alloc(MIB(20))) == 0x7e, "eight of them in all");
+    check(huge_in(alloc(MIB(20))) == 0);
+}
+
+Test(large, a_block_on_trial_that_was_filled_earns_credit) {
+    start_arena(MIB(512));
+    memset(arena_slot_start(alloc(MIB(6))), 1, MIB(2));
+    uint32_t slot = alloc(MIB(60));
+    check(huge_mask(slot) == 0xffff, "16 times what told");
+    memset(arena_slot_start(slot + 16 * 32), 1, MIB(2));
+    check(huge_in(alloc(MIB(60))) == 30);
+}
+
+Test(large, a_block_on_trial_that_is_sparse_ends_it) {
+    start_arena(MIB(512));
+    *arena_slot_start(alloc(MIB(6))) = 1;
+    for (unsigned i = 0; i < 10; i++)
+        check(huge_in(alloc(MIB(8))) == 0);
+}
+
+Test(large, where_a_fault_is_dear_more_last_pieces_are_huge) {
+    start_known(MIB(512));
+    options.prefault = PREFAULT_ON;
+    stamp(alloc(MIB(20)), MIB(20), 1);
+    unsigned pieces = 0;
+    for (unsigned i = 0; i < 32; i++)
+        pieces += huge_in(alloc(MIB(2) + KIB(512))) == 2;
+    check(pieces == 30, "%u: all but each 16th", pieces);
+    check(huge_in(alloc(MIB(2) + KIB(64))) == 1, "it tells");
+    check(huge_in(alloc(MIB(2) + KIB(64))) == 2, "31 slots for others are little of what is held");
+}
+
+Test(large, the_small_pages_of_a_block_tell_of_all_of_it) {
+    start_known(MIB(512));
     stamp(alloc(MIB(4)), MIB(4), 1);
     check(huge_in(alloc(MIB(60))) == 30);
     uint32_t slot = alloc(MIB(5));
@@ -420,18 +473,18 @@ Test(large, the_small_pages_of_a_block_tell_of_all_of_it) {
 }
 
 Test(large, credit_reaches_as_far_as_what_is_held) {
-    start_arena(GIB(2));
+    start_known(GIB(2));
     stamp(alloc(MIB(4)), MIB(4), 1);
     uint32_t slot = alloc(MIB(300));
     check(huge_in(slot) == 32);
     memset(arena_slot_start(slot + 32 * 32), 1, MIB(2));
     check(huge_in(alloc(MIB(320))) == 160, "all of it");
     slot = alloc(MIB(400));
-    check(huge_in(slot) == (4 + 300 + 320 - 320) / 2 + 1, "624 MiB and the first SuperSlab less 320");
+    check(huge_in(slot) == (18 + 4 + 300 + 320 - 320) / 2 + 1, "642 MiB and the first SuperSlab less 320");
 }
 
 Test(large, a_block_tells_at_its_end_whether_it_was_filled) {
-    start_arena(MIB(512));
+    start_known(MIB(512));
     uint32_t slot = alloc(MIB(4));
     uint32_t other = alloc(MIB(8));
     stamp(slot, MIB(4), 1);
@@ -444,7 +497,7 @@ Test(large, a_block_tells_at_its_end_whether_it_was_filled) {
 }
 
 Test(large, a_sparse_block_takes_all_credit_away) {
-    start_arena(MIB(512));
+    start_known(MIB(512));
     stamp(alloc(MIB(4)), MIB(4), 1);
     uint32_t slot = alloc(MIB(3));
     check(huge_in(slot) == 1);
@@ -458,18 +511,44 @@ Test(large, a_sparse_block_takes_all_credit_away) {
 }
 
 Test(large, a_block_that_was_filled_grows_into_huge_pages) {
-    start_arena(MIB(512));
+    start_known(MIB(512));
     uint32_t slot = alloc(MIB(5));
     stamp(slot, MIB(5), 1);
     check(large_resize(slot, MIB(16)) && huge_in(slot) == 5);
 }
 
 Test(large, a_block_that_was_not_filled_grows_into_small_pages) {
-    start_arena(MIB(512));
+    start_known(MIB(512));
     uint32_t slot = alloc(MIB(5));
     *arena_slot_start(slot) = 1;
     *arena_slot_start(slot + 40) = 1;
     check(large_resize(slot, MIB(16)) && huge_in(slot) == 0);
+}
+
+/* Places blocks of 7 slots, which tell nothing and get small pages; returns how often the SuperSlab
+ * of one was huge then: of the second four when the last is placed, of the third the last two, of
+ * the others all but the first. */
+static unsigned placed_in_huge(bool filled) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < 5 * 4; i++) {
+        uint32_t slot = alloc(KIB(7 * 64));
+        count += huge_in(slot);
+        memset(arena_slot_start(slot), 1, filled ? KIB(7 * 64) : 1);
+    }
+    return count;
+}
+
+Test(large, a_superslab_becomes_huge_when_more_blocks_are_placed_in_what_was_filled) {
+    start_arena(MIB(64));
+    options.prefault = PREFAULT_ON;
+    unsigned huge = placed_in_huge(true);
+    check(huge == 1 + 2 + 3 + 3 || huge == 0, "%u; a kernel before 6.1 can not", huge);
+}
+
+Test(large, a_superslab_stays_small_when_more_blocks_are_placed_in_what_was_not_filled) {
+    start_arena(MIB(64));
+    options.prefault = PREFAULT_ON;
+    check(placed_in_huge(false) == 0);
 }
 
 /* ---- where the blocks of a sparse program start ---- */
@@ -552,7 +631,7 @@ Test(large, only_what_was_asked_for_is_cleared) {
 }
 
 Test(large, a_huge_page_is_not_given_back_in_part) {
-    start_arena(MIB(512));
+    start_known(MIB(512));
     stamp(alloc(MIB(4)), MIB(4), 1);
     uint32_t slot = alloc(MIB(4));
     check(huge_in(slot) == 2);

@@ -57,6 +57,21 @@ Test(os, commit_of_an_unmapped_range_returns_the_error_and_keeps_errno) {
     check(os_purge((char *)1, page()) == EINVAL && errno == 77);
 }
 
+Test(os, a_superslab_of_which_some_is_resident_becomes_one_page_and_keeps_what_is_in_it) {
+    char *all = os_reserve(MIB(4));
+    char *start = all + (MIB(2) - (uintptr_t)all % MIB(2));
+    check(os_commit(start, MIB(2)) == 0);
+    memset(start + 3 * page(), 7, 5 * page());
+    errno = 77;
+    check(os_collapse(start, MIB(2)) == EINVAL && errno == 77, "small pages were asked for");
+    if (os_huge(start, MIB(2)) == 0 && os_collapse(start, MIB(2)) == 0)
+        check(os_resident(start, MIB(2)) == MIB(2));
+    for (size_t i = 0; i < MIB(2); i++)
+        check(start[i] == (i / page() >= 3 && i / page() < 8 ? 7 : 0));
+    check(errno == 77);
+    os_unreserve(all, MIB(4));
+}
+
 Test(os, populated_pages_are_resident_and_zero_and_errno_is_kept) {
     char *start = os_reserve(16 * page());
     check(os_commit(start, 8 * page()) == 0);
@@ -237,11 +252,12 @@ Test(os, calls_are_counted_by_kind) {
     (void)os_purge(start, page());
     (void)os_huge(start, MIB(2));
     (void)os_populate(start, page());
+    (void)os_collapse(start, MIB(2));
     (void)os_renew(start, page());
     (void)os_move(start, start + MIB(2), page());
     os_unreserve(start, MIB(4));
     const uint64_t made[OS_CALLS] = {[OS_MMAP] = 2,    [OS_MUNMAP] = 1, [OS_MPROTECT] = 1,
-                                     [OS_MADVISE] = 5, [OS_MREMAP] = 1};
+                                     [OS_MADVISE] = 6, [OS_MREMAP] = 1};
     for (int i = 0; i < OS_CALLS; i++)
         check(os_call_count((enum os_call)i) == before[i] + made[i], "kind %d", i);
 }
@@ -299,6 +315,8 @@ Test(os, a_test_is_asked_before_every_call_that_maps_memory_and_0_lets_it_pass) 
     check(was_asked(OS_MADVISE, "os_huge", MIB(2)));
     (void)os_populate(start, 2 * page());
     check(was_asked(OS_MADVISE, "os_populate", 2 * page()));
+    (void)os_collapse(start, MIB(2));
+    check(was_asked(OS_MADVISE, "os_collapse", MIB(2)));
     check(os_readable(start, page()) == 0 && was_asked(OS_MPROTECT, "os_readable", page()));
     os_unreserve(start, MIB(4));
     char byte;
@@ -319,17 +337,17 @@ Test(os, a_call_that_shall_fail_is_counted_and_not_made) {
     check(os_commit(start + MIB(2), page()) == EAGAIN && !os_peek(start + MIB(2), &byte, 1));
     check(os_readable(start + MIB(2), page()) == EAGAIN && !os_peek(start + MIB(2), &byte, 1));
     check(os_purge(start, page()) == EAGAIN && os_huge(start, MIB(2)) == EAGAIN);
-    check(os_populate(start, page()) == EAGAIN);
+    check(os_populate(start, page()) == EAGAIN && os_collapse(start, MIB(2)) == EAGAIN);
     check(os_renew(start, page()) == EAGAIN);
     check(os_move(start, start + page(), page()) == EAGAIN);
     for (size_t i = 0; i < MIB(2); i++)
         check(start[i] == 7);
     os_unreserve(start, MIB(4));
     check(os_peek(start, &byte, 1) && errno == 77);
-    check(times_asked == 9 && os_call_count(OS_MADVISE) == before + 3);
+    check(times_asked == 10 && os_call_count(OS_MADVISE) == before + 4);
     os_test.fail = NULL;
     os_unreserve(start, MIB(4));
-    check(times_asked == 9 && !os_peek(start, &byte, 1));
+    check(times_asked == 10 && !os_peek(start, &byte, 1));
 }
 
 Test(os, a_virtual_clock_reads_what_it_was_set_to_and_the_systems_clock_comes_back) {

@@ -449,6 +449,60 @@ Test(superslab, slots_that_a_huge_page_made_resident_are_purged_with_or_without_
     check_rules();
 }
 
+Test(superslab, one_that_is_made_huge_later_keeps_what_is_in_it_and_is_purged_alike) {
+    start_arena(MIB(64));
+    uint32_t i = take_one();
+    char *start = arena_slot_start(i * 32);
+    (void)superslab_soil(i * 32, 8);
+    memset(start, 7, 8 * SLOT_BYTES);
+    superslab_release(i * 32 + 8, 24, 1000);
+    if (!superslab_collapse(i))
+        return; /* a kernel that can not */
+    check(superslab_at(i)->pages == PAGES_HUGE && !superslab_collapse(i), "it is so already");
+    check(os_resident(start, SUPERSLAB_BYTES) == SUPERSLAB_BYTES);
+    check(dirty_of(i) == 0xff && superslab_idle_dirty() == 0, "what came along is not dirty");
+    check(superslab_purge(2000, 1000) == 24 * SLOT_BYTES);
+    check(os_resident(start, SUPERSLAB_BYTES) == 8 * SLOT_BYTES);
+    check(superslab_at(i)->pages == PAGES_SMALL);
+    check(start[0] == 7 && memcmp(start, start + 1, 8 * SLOT_BYTES - 1) == 0);
+    check_rules();
+}
+
+#if HKM_OS_TEST
+static const char *last_site;
+
+static int no_huge_page(enum os_call call, const char *site, size_t bytes) {
+    (void)call;
+    (void)bytes;
+    last_site = site;
+    return strcmp(site, "os_collapse") == 0 ? ENOMEM : 0;
+}
+
+Test(superslab, one_that_the_kernel_does_not_make_huge_is_small_as_before) {
+    start_arena(MIB(64));
+    uint32_t i = take_one();
+    *arena_slot_start(i * 32) = 7;
+    os_test.fail = no_huge_page;
+    check(!superslab_collapse(i) && strcmp(last_site, "os_small") == 0);
+    check(superslab_at(i)->pages == PAGES_SMALL && superslab_at(i)->along == 0);
+}
+#endif
+
+Test(superslab, looks_in_vain_are_left_out_more_and_more) {
+    struct superslab_looks looks = {0};
+    for (unsigned skipped = 0, expected = 0; skipped < 200; expected = expected * 2 + 1) {
+        unsigned most = expected < 63 ? expected : 63;
+        for (unsigned i = 0; i < most; i++)
+            check(!superslab_looks_due(&looks), "%u of %u", i, most);
+        check(superslab_looks_due(&looks) && superslab_looks_due(&looks), "until it was done");
+        superslab_looks_done(&looks, true);
+        skipped += most;
+    }
+    check(looks.skip == 63);
+    superslab_looks_done(&looks, false);
+    check(looks.skip == 0 && superslab_looks_due(&looks));
+}
+
 Test(superslab, use_is_told_by_what_is_resident_under_small_pages) {
     start_arena(MIB(64));
     uint32_t i = take_one();

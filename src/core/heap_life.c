@@ -4,6 +4,7 @@
  */
 #include "base/bitset.h"
 #include "core/heap.h"
+#include "core/huge.h"
 #include "core/options.h"
 
 HKM_SPARSE struct heap heap_none;
@@ -38,6 +39,7 @@ static struct heap *create(void) {
         if (number >= HEAPS_MAX)
             return NULL;
     } while (!atomic_cas(&heaps_used, &number, number + 1, relaxed, relaxed));
+    huge_heaps(number + 1);
     heap->number = number;
     heap->id = number + 1;
     heap->own = heap->id << CLASS_ENTRY_OWNER_SHIFT;

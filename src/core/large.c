@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/require.h"
+#include "core/huge.h"
 #include "core/options.h"
+#include "core/prefault.h"
 #include "core/superslab.h"
 
 #define CACHE_ENTRIES 64u
@@ -195,21 +197,26 @@ static void cache_put(uint32_t slot) {
  * that was filled earns credit for 16 times as much, one that was not ends it. So a sparse program
  * stays with small pages, and one that becomes sparse wastes a few times what it had filled, at
  * most CREDIT_SLOTS_MAX or what is held; less where its blocks end within a SuperSlab, because some
- * of these pieces always have small pages. */
+ * of these pieces always have small pages.
+ *
+ * Of the first blocks of a program, while nothing is known of it, the first SuperSlab has small
+ * pages and tells, and those behind it are huge, TRIAL of them in all: where only the beginning of
+ * a block is touched, they are not. */
 
 #define CREDIT_EACH 16u
 #define CREDIT_SLOTS_MAX (uint32_t)(MIB(256) >> SLOT_SHIFT)
 #define PIECE_SLOTS_MIN 8u  /* of a SuperSlab, that tell, or that a huge page pays for */
-#define LOOK_EACH 4u        /* of so many last pieces one keeps small pages */
-#define SPARSE_SKIP_MAX 63u /* blocks without a look, where the program is sparse */
+#define LOOK_EACH 4u        /* of so many last pieces one keeps small pages, ... */
+#define LOOK_EACH_DEAR 16u  /* ... where a fault is dear */
+#define TRIAL 8u            /* SuperSlabs with huge pages before anything is known */
 
 /* First slot of a block's part that has small pages << WATCH_SHIFT, slots to look at << 32, and how
  * many slots of the block that tells of. */
 #define WATCH_SHIFT 38u
 static ATOMIC(uint64_t) watched;
 static ATOMIC(uint32_t) credit;  /* slots */
-static ATOMIC(uint32_t) pieces;
-static ATOMIC(uint32_t) skip, skipped; /* looks left out after the last that found sparse use */
+static ATOMIC(uint32_t) pieces, tried;
+static struct superslab_looks looks; /* those that find sparse use are in vain */
 
 /* How many of `slots` slots from here on lie in the same SuperSlab. */
 static size_t here(uint32_t slot, size_t slots) {
@@ -228,10 +235,8 @@ static void watch(uint32_t first_slot, size_t slots, size_t whole) {
 /* What `count` slots tell of the `whole` block; `untouched` is what it means that none is resident.
  */
 static void judge(uint32_t at, size_t count, size_t whole, enum superslab_use untouched) {
-    if (atomic_get(&skipped, relaxed) < atomic_get(&skip, relaxed)) {
-        counter_add(&skipped, 1);
+    if (!superslab_looks_due(&looks))
         return;
-    }
     enum superslab_use use = superslab_use(at, count);
     if (use == USE_UNKNOWN)
         use = untouched;
@@ -241,10 +246,7 @@ static void judge(uint32_t at, size_t count, size_t whole, enum superslab_use un
     size_t most = (size_t)superslab_held() * SUPERSLAB_SLOTS;
     most = most > CREDIT_SLOTS_MAX ? most : CREDIT_SLOTS_MAX;
     atomic_put(&credit, (uint32_t)(sum < most ? sum : most), relaxed);
-    uint32_t more = atomic_get(&skip, relaxed) * 2 + 1;
-    atomic_put(&skip, use == USE_FILLED ? 0 : more < SPARSE_SKIP_MAX ? more : SPARSE_SKIP_MAX,
-               relaxed);
-    atomic_put(&skipped, 0, relaxed);
+    superslab_looks_done(&looks, use == USE_SPARSE);
 }
 
 static void judge_watched(void) {
@@ -279,14 +281,38 @@ static size_t spend(size_t count) {
     return take;
 }
 
+/* While nothing is known of the program: false otherwise, or when it has had its trial. */
+static HKM_SELDOM bool try_out(uint32_t first, size_t count, size_t full) {
+    uint32_t had = atomic_get(&tried, relaxed);
+    if (had >= TRIAL || atomic_get(&credit, relaxed) > 0 || atomic_get(&looks.skip, relaxed) > 0)
+        return false;
+    size_t huge = full - 1 < TRIAL - had ? full - 1 : TRIAL - had;
+    atomic_put(&tried, had + (uint32_t)huge, relaxed);
+    superslab_make_small(first, 1);
+    (void)superslab_make_huge(first + 1, huge);
+    superslab_make_small(first + 1 + (uint32_t)huge, count - 1 - huge);
+    watch(first * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS, SUPERSLAB_SLOTS);
+    return true;
+}
+
+/* Whether the piece of a block that lies in its last SuperSlab may have a huge page. */
+static bool last_may_be_huge(size_t piece) {
+    if (options.large_pages == LARGE_PAGES_ON)
+        return piece >= PIECE_SLOTS_MIN;
+    bool dear = prefault_pays();
+    bool pays = dear && piece > 0 && huge_affords(SUPERSLAB_SLOTS - piece);
+    return (pays || piece >= PIECE_SLOTS_MIN) &&
+           atomic_add(&pieces, 1, relaxed) % (dear ? LOOK_EACH_DEAR : LOOK_EACH) != 0;
+}
+
 /* Chooses the pages of SuperSlabs that were just taken for `slots` slots. */
 static void choose_pages(uint32_t first, size_t count, size_t slots) {
     judge_watched();
     bool always = options.large_pages == LARGE_PAGES_ON;
-    bool last_too = slots % SUPERSLAB_SLOTS >= PIECE_SLOTS_MIN &&
-                    (always || atomic_add(&pieces, 1, relaxed) % LOOK_EACH != 0);
-    size_t full = last_too ? count : slots / SUPERSLAB_SLOTS;
+    size_t full = last_may_be_huge(slots % SUPERSLAB_SLOTS) ? count : slots / SUPERSLAB_SLOTS;
     size_t huge = 0;
+    if (full >= 2 && options.large_pages == LARGE_PAGES_AUTO && try_out(first, count, full))
+        return;
     if (always) {
         huge = full;
         (void)superslab_make_huge(first, huge);
@@ -302,7 +328,7 @@ static void choose_pages(uint32_t first, size_t count, size_t slots) {
 
 /* Whether the last block that was looked at was touched here and there only. */
 static bool is_sparse(void) {
-    return atomic_get(&credit, relaxed) == 0 && atomic_get(&skip, relaxed) != 0;
+    return atomic_get(&credit, relaxed) == 0 && atomic_get(&looks.skip, relaxed) != 0;
 }
 
 /* ---- placing ---- */
@@ -356,6 +382,11 @@ static uint32_t place(size_t slots, size_t alignment, size_t bytes, bool *clean)
     if (slot == 0)
         return 0;
     *clean = superslab_soil(slot, slots);
+    if (*clean) {
+        prefault_time(arena_slot_start(slot));
+        if (slots < SUPERSLAB_SLOTS && prefault_pays())
+            huge_later(slot, (unsigned)slots);
+    }
     struct slot_head *head = slot_head(slot);
     head->fresh = *clean;
     head->run_slots = (uint32_t)slots;

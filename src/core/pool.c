@@ -2,13 +2,9 @@
 #include "core/pool.h"
 
 #include "base/require.h"
-#include "core/options.h"
+#include "core/huge.h"
+#include "core/prefault.h"
 #include "core/superslab.h"
-
-#define HUGE_FROM 6u  /* SuperSlabs held */
-#define LOOK_AT 4u    /* of them, for how full they are, ... */
-#define LOOK_BACK 32u /* ... of so many below a new one, ... */
-#define LOOKS 2u      /* ... and of the full ones for what is resident */
 
 /* One cache line a class: threads that work in different classes do not meet. */
 static struct {
@@ -47,70 +43,6 @@ static void push(unsigned class, struct slot *slot) {
 
 static struct superslab_search search; /* of stage 2 */
 
-/* What of a SuperSlab is carved, and how much of that is blocks that are out. */
-struct carved {
-    size_t bytes, out;
-};
-
-static struct carved carved_of(uint32_t superslab) {
-    struct carved sum = {0, 0};
-    for (uint32_t s = 0; s < SUPERSLAB_SLOTS;) {
-        uint32_t number = superslab * SUPERSLAB_SLOTS + s;
-        unsigned class = arena_class_of_slot(number);
-        uint32_t step = 1;
-        if (class != 0 && class < CLASS_COUNT) {
-            const struct sizeclass *sc = &sizeclass_table[class];
-            unsigned free = slot_free(slot_at(number));
-            step = sc->run_slots;
-            sum.bytes += step * SLOT_BYTES;
-            sum.out += free < sc->capacity ? (size_t)(sc->capacity - free) * sc->bytes : 0;
-        }
-        s += step;
-    }
-    return sum;
-}
-
-/* Whether of the last SuperSlabs below this one that are carved three quarters are out, and one
- * was filled. One alone tells little: with many classes most runs of the newest are still being
- * filled, and a program of sparse ones fills one now and then, too. Enters the OS where all else
- * says yes. */
-static bool lately_filled(uint32_t superslab) {
-    struct carved sum = {0, 0};
-    uint32_t full[LOOKS];
-    unsigned seen = 0, fulls = 0;
-    uint32_t end = superslab > LOOK_BACK ? superslab - LOOK_BACK : 1;
-    for (uint32_t i = superslab - 1; i >= end && seen < LOOK_AT; i--) {
-        if (!superslab_in_use(i))
-            continue;
-        struct carved carved = carved_of(i);
-        seen += carved.bytes > 0;
-        sum.bytes += carved.bytes;
-        sum.out += carved.out;
-        if (carved.out >= SUPERSLAB_BYTES / 8 * 7 && fulls < LOOKS)
-            full[fulls++] = i;
-    }
-    bool filled = false;
-    for (unsigned f = 0; f < fulls && !filled && sum.out >= sum.bytes / 4 * 3; f++)
-        filled = superslab_use(full[f] * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS) != USE_SPARSE;
-    return filled;
-}
-
-/* Whether a new SuperSlab will be full soon, so that one fault for all of it costs a fraction of
- * 512, and no more memory: the heap is of some size, and fills what it takes. Many threads or
- * classes that each need a little do not. */
-static bool wants_huge(uint32_t superslab) {
-    if (options.large_pages != LARGE_PAGES_AUTO)
-        return options.large_pages == LARGE_PAGES_ON;
-    return superslab_held() >= HUGE_FROM && lately_filled(superslab);
-}
-
-static void choose_pages(uint32_t superslab) {
-    if (wants_huge(superslab))
-        (void)superslab_make_huge(superslab, 1);
-    else
-        superslab_make_small(superslab, 1);
-}
-
 /* Stage 3. */
 static uint32_t claim_new(unsigned run, uint32_t owner, uint32_t *home) {
     int error;
@@ -123,7 +55,7 @@ static uint32_t claim_new(unsigned run, uint32_t owner, uint32_t *home) {
     *home = superslab;
     uint32_t first = superslab * SUPERSLAB_SLOTS;
     if (atomic_get(&superslab_at(superslab)->dirty, relaxed) == 0)
-        choose_pages(superslab);
+        huge_from_start(superslab);
     atomic_put(&search.newest, superslab, relaxed);
     if (run < SUPERSLAB_SLOTS)
         superslab_release(first + run, SUPERSLAB_SLOTS - run, os_clock_ms());
@@ -133,8 +65,11 @@ static uint32_t claim_new(unsigned run, uint32_t owner, uint32_t *home) {
 static struct slot *carve(uint32_t first, unsigned class, uint32_t owner) {
     struct slot *slot = slot_at(first);
     bool clean = superslab_soil(first, sizeclass_table[class].run_slots);
-    if (clean)
+    if (clean) {
         slot->filled = false;
+        if (prefault_pays())
+            huge_later(first, sizeclass_table[class].run_slots);
+    }
     slot->ahead = clean ? 0 : AHEAD_NEVER;
     slot_carve(slot, class, owner);
     return slot;

@@ -38,6 +38,14 @@ static void populate(char *from, char *to) {
         atomic_put(&refused, true, relaxed);
 }
 
+void prefault_time(char *page) {
+    if (options.prefault != PREFAULT_AUTO || atomic_get(&samples, relaxed) >= SAMPLES)
+        return;
+    uint64_t start = os_clock_ns();
+    *(volatile char *)page = 0; /* what it is */
+    prefault_timed(os_clock_ns() - start);
+}
+
 void prefault_begin(struct slot *slot, bool proven) {
     uint32_t number = slot_number(slot);
     char *run = arena_slot_start(number);
@@ -45,11 +53,7 @@ void prefault_begin(struct slot *slot, bool proven) {
     if (options.prefault == PREFAULT_OFF ||
         atomic_get(&superslab_at(number / SUPERSLAB_SLOTS)->pages, relaxed) == PAGES_HUGE)
         return;
-    if (atomic_get(&samples, relaxed) < SAMPLES) {
-        uint64_t start = os_clock_ns();
-        *(volatile char *)run = 0; /* what it is */
-        prefault_timed(os_clock_ns() - start);
-    }
+    prefault_time(run);
     if (!prefault_pays())
         return;
     size_t middle = sizeclass_table[slot->class].run_slots * SLOT_BYTES / 2;

@@ -23,6 +23,8 @@ bool prefault_pays(void);
 
 /* A fault took so long. */
 void prefault_timed(uint64_t ns);
+/* Times the first fault of a page that is not resident, and about to be used, while few were. */
+void prefault_time(char *page);
 
 /* For a run none of whose pages is resident, before its first block goes out: times its first fault
  * while few were, and decides from which block on prefault_blocks is called. `proven`: the class

@@ -481,6 +481,36 @@ void superslab_make_small(uint32_t first, size_t count) {
     (void)make(first, count, PAGES_SMALL, os_small);
 }
 
+bool superslab_collapse(uint32_t superslab) {
+    struct superslab *ss = superslab_at(superslab);
+    char *start = arena_slot_start(superslab * SUPERSLAB_SLOTS);
+    uint32_t pages = PAGES_SMALL;
+    if (!atomic_cas(&ss->pages, &pages, PAGES_HUGE, relaxed, relaxed))
+        return false;
+    if (os_huge(start, SUPERSLAB_BYTES) != 0 || os_collapse(start, SUPERSLAB_BYTES) != 0) {
+        (void)os_small(start, SUPERSLAB_BYTES);
+        atomic_put(&ss->pages, PAGES_SMALL, relaxed);
+        return false;
+    }
+    atomic_put(&ss->along, UINT32_MAX, relaxed);
+    return true;
+}
+
+bool superslab_looks_due(struct superslab_looks *looks) {
+    if (atomic_get(&looks->skipped, relaxed) >= atomic_get(&looks->skip, relaxed))
+        return true;
+    counter_add(&looks->skipped, 1);
+    return false;
+}
+
+void superslab_looks_done(struct superslab_looks *looks, bool in_vain) {
+    uint32_t more = atomic_get(&looks->skip, relaxed) * 2 + 1;
+    if (more > SUPERSLAB_LOOKS_SKIPPED)
+        more = SUPERSLAB_LOOKS_SKIPPED;
+    atomic_put(&looks->skip, in_vain ? more : 0, relaxed);
+    atomic_put(&looks->skipped, 0, relaxed);
+}
+
 enum superslab_use superslab_use(uint32_t first_slot, size_t count) {
     if (atomic_get(&superslab_at(first_slot / SUPERSLAB_SLOTS)->pages, relaxed) == PAGES_HUGE)
         return USE_UNKNOWN;

@@ -163,6 +163,16 @@ int os_populate(void *start, size_t bytes) {
     return outcome(madvise(start, bytes, MADV_POPULATE_WRITE) != 0, saved);
 }
 
+#define COLLAPSE 25 /* MADV_COLLAPSE, Linux 6.1, which glibc 2.36 does not know */
+
+int os_collapse(void *start, size_t bytes) {
+    int error = begin(OS_MADVISE, __func__, bytes);
+    if (unlikely(error != 0))
+        return error;
+    int saved = errno;
+    return outcome(madvise(start, bytes, COLLAPSE) != 0, saved);
+}
+
 size_t os_resident(void *start, size_t bytes) {
     unsigned char pages[512] = {0};
     size_t page = os_page_bytes();

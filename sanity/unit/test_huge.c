@@ -1,0 +1,204 @@
+/* test_huge.c -- which SuperSlabs of runs have huge pages: from their start, or later. */
+#include "unit/unit.inc"
+
+#include <errno.h>
+
+#include "core/huge.h"
+#include "core/options.h"
+#include "core/pool.h"
+#include "core/prefault.h"
+
+static void start_arena(uint64_t prefault) {
+    options.prefault = prefault;
+    check(arena_init(MIB(128)) == 0);
+}
+
+/* As a heap does: stages 1 and 2, then 3. */
+static struct slot *take(unsigned class) {
+    uint32_t home = 0;
+    unsigned stage;
+    struct slot *slot = pool_take(class, 5, &home, false, &stage);
+    if (slot == NULL)
+        slot = pool_take_new(class, 5, &home);
+    check(slot != NULL);
+    return slot;
+}
+
+static uint32_t superslab_of(const struct slot *slot) {
+    return slot_number(slot) / SUPERSLAB_SLOTS;
+}
+static bool is_huge(uint32_t superslab) {
+    return atomic_get(&superslab_at(superslab)->pages, relaxed) == PAGES_HUGE;
+}
+
+/* ---- from the start ---- */
+
+Test(huge, huge_pages_are_asked_for_while_a_heap_of_some_size_fills_what_it_takes) {
+    start_arena(PREFAULT_OFF);
+    static void *out[SLOT_BLOCKS_MAX];
+    for (uint32_t superslabs = 0; superslab_held() < 24;) { /* blocks of 1 KiB, all handed out */
+        struct slot *slot = take(32);
+        if (superslab_held() != superslabs) {
+            superslabs = superslab_held();
+            uint32_t number = slot_number(slot) / SUPERSLAB_SLOTS;
+            check((superslab_at(number)->pages == PAGES_HUGE) == (superslabs >= 6), "%u held", superslabs);
+        }
+        check(slot_take(slot, out + SLOT_BLOCKS_MAX, SLOT_BLOCKS_MAX) == slot->capacity);
+        memset(arena_slot_start(slot_number(slot)), 1, SLOT_BYTES);
+    }
+    for (uint32_t superslabs = superslab_held(); superslabs < 32;) { /* nothing handed out */
+        struct slot *slot = take(32);
+        if (superslab_held() == superslabs)
+            continue;
+        uint32_t number = slot_number(slot) / SUPERSLAB_SLOTS;
+        check(superslabs <= 25 || superslab_at(number)->pages == PAGES_SMALL, "%u held", superslabs);
+        superslabs = superslab_held();
+    }
+}
+
+/* Takes SuperSlabs, of which each sparse_each-th has a quarter of its blocks out, the others all;
+ * returns how many got huge pages. */
+static unsigned huge_among(unsigned sparse_each) {
+    static void *out[SLOT_BLOCKS_MAX];
+    unsigned huge = 0;
+    for (uint32_t superslabs = superslab_held(); superslabs < 24;) {
+        struct slot *slot = take(32);
+        if (superslab_held() != superslabs) {
+            superslabs = superslab_held();
+            huge += superslab_at(slot_number(slot) / SUPERSLAB_SLOTS)->pages == PAGES_HUGE;
+        }
+        unsigned want = superslabs % sparse_each == 0 ? slot->capacity / 4 : slot->capacity;
+        check(slot_take(slot, out + SLOT_BLOCKS_MAX, want) == want);
+        memset(arena_slot_start(slot_number(slot)), 1, want * KIB(1));
+    }
+    return huge;
+}
+
+/* Of a heap with many classes most runs of the last SuperSlab are still being filled. */
+Test(huge, huge_pages_are_asked_for_though_one_of_four_superslabs_is_sparse) {
+    start_arena(PREFAULT_OFF);
+    check(huge_among(4) == 24 - 5);
+}
+
+Test(huge, a_filled_superslab_between_sparse_ones_earns_no_huge_pages) {
+    start_arena(PREFAULT_OFF);
+    check(huge_among(2) == 0);
+}
+
+Test(huge, blocks_of_which_little_is_touched_get_small_pages) {
+    start_arena(PREFAULT_OFF);
+    static void *out[SLOT_BLOCKS_MAX];
+    while (superslab_held() < 24) { /* of 16 KiB, all handed out, a page touched in each */
+        struct slot *slot = take(sizeclass_of(KIB(16)));
+        unsigned count = slot_take(slot, out + SLOT_BLOCKS_MAX, SLOT_BLOCKS_MAX);
+        check(count == slot->capacity);
+        for (unsigned i = 1; i <= count; i++)
+            *(char *)out[SLOT_BLOCKS_MAX - i] = 1;
+        check(superslab_at(slot_number(slot) / SUPERSLAB_SLOTS)->pages == PAGES_SMALL);
+    }
+}
+
+/* ---- later ---- */
+
+/* Before Linux 6.1, or without huge pages, the kernel can not. */
+static bool kernel_can(void) {
+    int error;
+    uint32_t superslab = superslab_take(1, SUPERSLAB_BYTES, &error);
+    (void)superslab_soil(superslab * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS);
+    *arena_slot_start(superslab * SUPERSLAB_SLOTS) = 1;
+    bool can = superslab_collapse(superslab);
+    superslab_release(superslab * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS, os_clock_ms());
+    check(superslab_purge(os_clock_ms(), 0) == SUPERSLAB_BYTES);
+    return can;
+}
+
+/* Takes a run of blocks of 8 KiB, has a part of them out, and touches a part of each. */
+static uint32_t use_run(unsigned out_of_8, unsigned touched_of_8) {
+    static void *out[SLOT_BLOCKS_MAX];
+    struct slot *slot = take(sizeclass_of(KIB(8)));
+    unsigned want = slot->capacity * out_of_8 / 8;
+    check(slot_take(slot, out + SLOT_BLOCKS_MAX, want) == want);
+    for (unsigned i = 0; i < slot->capacity; i++)
+        memset(slot->start + i * KIB(8), (int)superslab_of(slot), KIB(1) * touched_of_8);
+    return superslab_of(slot);
+}
+
+#define FIVE_SUPERSLABS (31u + 4 * 32) /* slots, without the guard */
+
+/* How many SuperSlabs became huge of the first five. */
+static unsigned huge_of_five(unsigned out_of_8, unsigned touched_of_8) {
+    unsigned count = 0;
+    for (unsigned i = 0; i < FIVE_SUPERSLABS; i++)
+        (void)use_run(out_of_8, touched_of_8);
+    check(superslab_held() == 5);
+    for (uint32_t i = 0; i < superslab_top(); i++)
+        count += is_huge(i) && superslab_in_use(i);
+    return count;
+}
+
+Test(huge, a_superslab_becomes_huge_once_little_is_left_of_it_beside_what_is_held) {
+    start_arena(PREFAULT_ON);
+    if (!kernel_can())
+        return;
+    const unsigned used_first[6] = {0, 32, 20, 13, 7, 1};
+    uint32_t now = UINT32_MAX;
+    for (unsigned i = 0, used = 0; i < FIVE_SUPERSLABS; i++) {
+        uint32_t at = use_run(8, 8);
+        used = at == now ? used + 1 : 0;
+        now = at;
+        bool later = used >= used_first[superslab_held()];
+        check(is_huge(at) == later, "slot %u, %u held", used, superslab_held());
+    }
+    for (uint32_t i = 1; i < superslab_top(); i++) {
+        const char *start = arena_slot_start(i * SUPERSLAB_SLOTS);
+        for (size_t b = 0; b < SUPERSLAB_BYTES && superslab_in_use(i); b++)
+            check(start[b] == (char)i);
+    }
+}
+
+Test(huge, a_superslab_stays_small_where_a_fault_is_not_dear) {
+    start_arena(PREFAULT_OFF);
+    check(huge_of_five(8, 8) == 0);
+}
+
+Test(huge, a_superslab_stays_small_where_the_option_says_so) {
+    start_arena(PREFAULT_ON);
+    options.large_pages = LARGE_PAGES_OFF;
+    check(huge_of_five(8, 8) == 0);
+}
+
+Test(huge, a_superslab_stays_small_whose_blocks_are_not_out) {
+    start_arena(PREFAULT_ON);
+    check(huge_of_five(4, 8) == 0);
+}
+
+Test(huge, a_superslab_stays_small_whose_blocks_are_not_touched) {
+    start_arena(PREFAULT_ON);
+    check(huge_of_five(8, 4) == 0);
+}
+
+Test(huge, a_superslab_stays_small_where_there_are_many_threads) {
+    start_arena(PREFAULT_ON);
+    huge_heaps(5);
+    check(huge_of_five(8, 8) == 0);
+}
+
+#if HKM_OS_TEST
+static unsigned asked;
+
+static int refuse(enum os_call call, const char *site, size_t bytes) {
+    (void)bytes;
+    if (call != OS_MADVISE || strcmp(site, "os_collapse") != 0)
+        return 0;
+    asked++;
+    return EINVAL;
+}
+
+Test(huge, a_kernel_that_can_not_is_asked_more_and_more_seldom) {
+    os_test.fail = refuse;
+    start_arena(PREFAULT_ON);
+    options.large_pages = LARGE_PAGES_AUTO;
+    check(huge_of_five(8, 8) == 0);
+    check(asked == 6, "%u of 83 times", asked);
+}
+#endif

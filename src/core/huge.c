@@ -1,0 +1,111 @@
+/* huge.c -- huge pages for the classes' runs, from the start or later; see huge.h. */
+#include "core/huge.h"
+
+#include "core/options.h"
+#include "core/prefault.h"
+
+#define HELD_MIN 6u   /* SuperSlabs, for huge pages from the start */
+#define LOOK_AT 4u    /* of them, for how full they are, ... */
+#define LOOK_BACK 32u /* ... of so many below a new one, ... */
+#define LOOKS 2u      /* ... and of the full ones for what is resident */
+
+#define LEFT_PART 5u  /* what may be left of a huge one, of what is held */
+#define LEFT_MIN 4u   /* slots, else it saves too little */
+#define HEAPS_MOST 4u /* with more threads a page that is moved costs all of them */
+
+static ATOMIC(uint32_t) heaps;
+static struct superslab_looks looks;
+
+void huge_heaps(uint32_t count) { atomic_put(&heaps, count, relaxed); }
+
+/* What of a SuperSlab is carved, and how much of that is blocks that are out. */
+struct carved {
+    size_t bytes, out;
+};
+
+static HKM_SELDOM struct carved carved_of(uint32_t superslab) {
+    struct carved sum = {0, 0};
+    for (uint32_t s = 0; s < SUPERSLAB_SLOTS;) {
+        uint32_t number = superslab * SUPERSLAB_SLOTS + s;
+        unsigned class = arena_class_of_slot(number);
+        uint32_t step = 1;
+        if (class != 0 && class < CLASS_COUNT) {
+            const struct sizeclass *sc = &sizeclass_table[class];
+            unsigned free = slot_free(slot_at(number));
+            step = sc->run_slots;
+            sum.bytes += step * SLOT_BYTES;
+            sum.out += free < sc->capacity ? (size_t)(sc->capacity - free) * sc->bytes : 0;
+        }
+        s += step;
+    }
+    return sum;
+}
+
+/* Whether of the last SuperSlabs below this one that are carved three quarters are out, and one
+ * was filled. One alone tells little: with many classes most runs of the newest are still being
+ * filled, and a program of sparse ones fills one now and then, too. Enters the OS where all else
+ * says yes. */
+static HKM_SELDOM bool lately_filled(uint32_t superslab) {
+    struct carved sum = {0, 0};
+    uint32_t full[LOOKS];
+    unsigned seen = 0, fulls = 0;
+    uint32_t end = superslab > LOOK_BACK ? superslab - LOOK_BACK : 1;
+    for (uint32_t i = superslab - 1; i >= end && seen < LOOK_AT; i--) {
+        if (!superslab_in_use(i))
+            continue;
+        struct carved carved = carved_of(i);
+        seen += carved.bytes > 0;
+        sum.bytes += carved.bytes;
+        sum.out += carved.out;
+        if (carved.out >= SUPERSLAB_BYTES / 8 * 7 && fulls < LOOKS)
+            full[fulls++] = i;
+    }
+    bool filled = false;
+    for (unsigned f = 0; f < fulls && !filled && sum.out >= sum.bytes / 4 * 3; f++)
+        filled = superslab_use(full[f] * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS) != USE_SPARSE;
+    return filled;
+}
+
+/* Whether a new SuperSlab will be full soon, so that one fault for all of it costs a fraction of
+ * 512, and no more memory: the heap is of some size, and fills what it takes. Many threads or
+ * classes that each need a little do not. */
+static bool wants_huge(uint32_t superslab) {
+    if (options.large_pages != LARGE_PAGES_AUTO)
+        return options.large_pages == LARGE_PAGES_ON;
+    return superslab_held() >= HELD_MIN && lately_filled(superslab);
+}
+
+void huge_from_start(uint32_t superslab) {
+    if (wants_huge(superslab))
+        (void)superslab_make_huge(superslab, 1);
+    else
+        superslab_make_small(superslab, 1);
+}
+
+bool huge_affords(size_t left) {
+    return left <= superslab_held() * SUPERSLAB_SLOTS / LEFT_PART;
+}
+
+/* How many slots of this SuperSlab were in use before these; 0 where it is not to be made huge. */
+static unsigned used_before(uint32_t superslab, unsigned count) {
+    const struct superslab *ss = superslab_at(superslab);
+    if (options.large_pages != LARGE_PAGES_AUTO || superslab == 0 ||
+        atomic_get(&ss->pages, relaxed) == PAGES_HUGE || atomic_get(&heaps, relaxed) > HEAPS_MOST)
+        return 0;
+    unsigned used = bits_count(atomic_get(&ss->dirty, relaxed)) - count;
+    unsigned left = SUPERSLAB_SLOTS - used;
+    return huge_affords(left) && left >= LEFT_MIN ? used : 0;
+}
+
+void huge_later(uint32_t first, unsigned count) {
+    uint32_t superslab = first / SUPERSLAB_SLOTS;
+    size_t used = used_before(superslab, count) * SLOT_BYTES;
+    if (used == 0)
+        return;
+    struct carved carved = carved_of(superslab);
+    if (carved.out < carved.bytes / 8 * 5 || !superslab_looks_due(&looks))
+        return;
+    size_t resident = os_resident(arena_slot_start(superslab * SUPERSLAB_SLOTS), SUPERSLAB_BYTES);
+    bool made = resident >= used / 8 * 5 && superslab_collapse(superslab);
+    superslab_looks_done(&looks, !made);
+}

@@ -1,0 +1,36 @@
+/* huge.h -- which SuperSlabs of the classes' runs have huge pages.
+ * Purpose     one fault for 2 MiB costs a fraction of 512, and memory where the program does not
+ *             come to use all of it. So a SuperSlab gets a huge page where experience says that it
+ *             will be full:
+ *
+ *             from its start on, where the heap is of some size and the SuperSlabs before were
+ *             filled (huge_from_start);
+ *
+ *             later, where a fault is dear (prefault.h): when the next slots of a SuperSlab with
+ *             small pages are claimed, what was claimed of it before is out and resident, and what
+ *             is left over of it is little beside what is held. Then the kernel moves what is
+ *             there into a huge page (os_collapse), at the price of some 20 such faults, and no
+ *             more fault follows. So a program of 4 MiB decides half way through its second
+ *             SuperSlab, one of 10 MiB with the second run of its last.
+ * Locking     none is held, and none needed: what is read of others' runs is a hint. Both enter the
+ *             OS.
+ */
+#ifndef HKM_CORE_HUGE_H
+#define HKM_CORE_HUGE_H
+
+#include "core/slot.h"
+
+/* Chooses the pages of a SuperSlab that the caller has just taken for runs of the classes. */
+HKM_SELDOM void huge_from_start(uint32_t superslab);
+
+/* Where prefault_pays: slots were claimed that are not resident, `count` from `first` on, and are
+ * not carved or placed yet. Makes their SuperSlab huge if that pays by now. */
+HKM_SELDOM void huge_later(uint32_t first, unsigned count);
+
+/* Whether a SuperSlab may have a huge page although `left` slots of it are in no use yet. */
+bool huge_affords(size_t left);
+
+/* There are so many heaps now. With more than a few threads nothing is made huge later. */
+void huge_heaps(uint32_t count);
+
+#endif
