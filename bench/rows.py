@@ -77,6 +77,8 @@ thread_churn            thread_churn 4000                              quick
 thread_churn_64         thread_churn 4000 64
 pair_32                 pair 30000000 32                               quick
 pair_1k                 pair 30000000 1024
+pair_5k                 pair 10000000 5000
+pair_12k                pair 10000000 12000
 pair_32k                pair 10000000 32768
 pair_32_mt              pair 30000000 32 2
 pair_32_16              pair 3000000 32 16

@@ -319,6 +319,8 @@ static void add_run(uint32_t number) {
     } else {
         add("slot.prev and next, unlinked", "written when it is linked", &slot->prev, 8);
     }
+    ADD("slot", slot, ahead, "only which pages are asked for ahead");
+    ADD("slot", slot, fresh, "only how many blocks go out at once");
     ADD("slot", slot, spare, "not used");
     unsigned words = slot_words(slot);
     if (slot->bits == slot->inline_bits) {

@@ -338,6 +338,26 @@ Test(heap, idle_magazines_are_let_go_before_a_superslab_that_is_not_warm) {
     check(held(m) == 0, "%zu of %zu left", held(m), have);
 }
 
+Test(heap, a_fill_takes_one_block_whose_neighbours_were_never_out_and_more_once_they_were) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    static const size_t sizes[] = {4096, 5000, 8192, 12000, 20000, 32768};
+    for (unsigned s = 0; s < 6; s++) {
+        unsigned class = sizeclass_of(sizes[s]);
+        void *first = fill(heap, class);
+        check(held(&heap->magazines[class]) == 0, "%zu bytes", sizes[s]);
+        struct slot *run = slot_of_block(class, first);
+        for (unsigned i = 1; i < run->capacity; i++)
+            blocks[i] = fill(heap, class);
+        flush(heap, class, first);
+        for (unsigned i = 1; i < run->capacity; i++)
+            flush(heap, class, blocks[i]);
+        drain(heap, true);
+        (void)fill(heap, class);
+        check(held(&heap->magazines[class]) == 1, "%zu bytes again", sizes[s]);
+    }
+}
+
 Test(heap, fast_cap_and_fill_batch_bound_a_magazine) {
     options.fast_cap = 12;
     options.fill_batch = 3;

@@ -31,11 +31,20 @@ static bool is_huge(uint32_t superslab) {
     return atomic_get(&superslab_at(superslab)->pages, relaxed) == PAGES_HUGE;
 }
 
+/* Takes `count` blocks, which may go out in portions: to out[], the last ones first. */
+static void *out[SLOT_BLOCKS_MAX];
+static void take_out(struct slot *slot, unsigned count) {
+    for (unsigned got = 0; got < count;) {
+        unsigned more = slot_take(slot, out + count - got, count - got);
+        check(more > 0);
+        got += more;
+    }
+}
+
 /* ---- from the start ---- */
 
 Test(huge, huge_pages_are_asked_for_while_a_heap_of_some_size_fills_what_it_takes) {
     start_arena(PREFAULT_OFF);
-    static void *out[SLOT_BLOCKS_MAX];
     for (uint32_t superslabs = 0; superslab_held() < 24;) { /* blocks of 1 KiB, all handed out */
         struct slot *slot = take(32);
         if (superslab_held() != superslabs) {
@@ -43,7 +52,7 @@ Test(huge, huge_pages_are_asked_for_while_a_heap_of_some_size_fills_what_it_take
             uint32_t number = slot_number(slot) / SUPERSLAB_SLOTS;
             check((superslab_at(number)->pages == PAGES_HUGE) == (superslabs >= 6), "%u held", superslabs);
         }
-        check(slot_take(slot, out + SLOT_BLOCKS_MAX, SLOT_BLOCKS_MAX) == slot->capacity);
+        take_out(slot, slot->capacity);
         memset(arena_slot_start(slot_number(slot)), 1, SLOT_BYTES);
     }
     for (uint32_t superslabs = superslab_held(); superslabs < 32;) { /* nothing handed out */
@@ -59,7 +68,6 @@ Test(huge, huge_pages_are_asked_for_while_a_heap_of_some_size_fills_what_it_take
 /* Takes SuperSlabs, of which each sparse_each-th has a quarter of its blocks out, the others all;
  * returns how many got huge pages. */
 static unsigned huge_among(unsigned sparse_each) {
-    static void *out[SLOT_BLOCKS_MAX];
     unsigned huge = 0;
     for (uint32_t superslabs = superslab_held(); superslabs < 24;) {
         struct slot *slot = take(32);
@@ -68,7 +76,7 @@ static unsigned huge_among(unsigned sparse_each) {
             huge += superslab_at(slot_number(slot) / SUPERSLAB_SLOTS)->pages == PAGES_HUGE;
         }
         unsigned want = superslabs % sparse_each == 0 ? slot->capacity / 4 : slot->capacity;
-        check(slot_take(slot, out + SLOT_BLOCKS_MAX, want) == want);
+        take_out(slot, want);
         memset(arena_slot_start(slot_number(slot)), 1, want * KIB(1));
     }
     return huge;
@@ -87,13 +95,11 @@ Test(huge, a_filled_superslab_between_sparse_ones_earns_no_huge_pages) {
 
 Test(huge, blocks_of_which_little_is_touched_get_small_pages) {
     start_arena(PREFAULT_OFF);
-    static void *out[SLOT_BLOCKS_MAX];
     while (superslab_held() < 24) { /* of 16 KiB, all handed out, a page touched in each */
         struct slot *slot = take(sizeclass_of(KIB(16)));
-        unsigned count = slot_take(slot, out + SLOT_BLOCKS_MAX, SLOT_BLOCKS_MAX);
-        check(count == slot->capacity);
-        for (unsigned i = 1; i <= count; i++)
-            *(char *)out[SLOT_BLOCKS_MAX - i] = 1;
+        take_out(slot, slot->capacity);
+        for (unsigned i = 0; i < slot->capacity; i++)
+            *(char *)out[i] = 1;
         check(superslab_at(slot_number(slot) / SUPERSLAB_SLOTS)->pages == PAGES_SMALL);
     }
 }
@@ -114,10 +120,8 @@ static bool kernel_can(void) {
 
 /* Takes a run of blocks of 8 KiB, has a part of them out, and touches a part of each. */
 static uint32_t use_run(unsigned out_of_8, unsigned touched_of_8) {
-    static void *out[SLOT_BLOCKS_MAX];
     struct slot *slot = take(sizeclass_of(KIB(8)));
-    unsigned want = slot->capacity * out_of_8 / 8;
-    check(slot_take(slot, out + SLOT_BLOCKS_MAX, want) == want);
+    take_out(slot, slot->capacity * out_of_8 / 8);
     for (unsigned i = 0; i < slot->capacity; i++)
         memset(slot->start + i * KIB(8), (int)superslab_of(slot), KIB(1) * touched_of_8);
     return superslab_of(slot);

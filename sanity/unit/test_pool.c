@@ -284,7 +284,11 @@ Test(pool, a_stack_holds_a_bounded_number_and_the_rest_become_UNUSED) {
 /* Hands `count` blocks of a run out and takes them back. */
 static void use(struct slot *slot, unsigned count) {
     static void *out[SLOT_BLOCKS_MAX];
-    check(slot_take(slot, out + SLOT_BLOCKS_MAX, count) == count);
+    for (unsigned got = 0; got < count;) {
+        unsigned more = slot_take(slot, out + SLOT_BLOCKS_MAX - got, count - got);
+        check(more > 0);
+        got += more;
+    }
     for (unsigned i = 1; i <= count; i++)
         check(slot_put(slot, slot->class, out + SLOT_BLOCKS_MAX - i, 1) == 1);
     check(slot_free(slot) == slot->capacity);
@@ -308,6 +312,15 @@ Test(pool, a_run_that_was_full_goes_to_any_class_and_another_stays_with_its_own)
     use(mid, mid->capacity);
     give(mid, 0);
     check(slot_state(slot_number(mid)) == SLOT_EMPTY, "its pages may never have been touched");
+}
+
+Test(pool, blocks_of_a_run_that_was_in_use_before_count_as_out_before) {
+    start_arena(MIB(64));
+    struct slot *slot = take(8, 2);
+    check(slot->fresh == slot->capacity);
+    slot->filled = true;
+    give(slot, 0);
+    check(take(9, 2) == slot && slot->fresh == 0);
 }
 
 Test(pool, decay_retires_the_old_runs_and_keeps_the_young_ones) {

@@ -223,6 +223,36 @@ static char *live_page(unsigned class, const void *block) {
     return (char *)round_down((uintptr_t)arena_live_byte(class, block), os_page_bytes());
 }
 
+/* Half as many as were out before, and one more; what came back goes out first, and alone. */
+Test(slot, of_blocks_that_were_never_out_few_are_taken_at_once) {
+    start_arena();
+    struct slot *slot = slot_at(HELD * SUPERSLAB_SLOTS);
+    slot_carve(slot, sizeclass_of(4096), owner);
+    check(slot->capacity == 16);
+    slot->fresh = 16;
+    const unsigned expected[] = {1, 1, 2, 3};
+    unsigned all = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        check(take(slot, blocks + all, 16) == expected[i]);
+        all += expected[i];
+    }
+    check(take(slot, blocks + all++, 1) == 1 && slot->fresh == 8);
+    check(put_one(slot, blocks[3]) && put_one(slot, blocks[5]));
+    void *again[16];
+    check(take(slot, again, 1) == 1 && again[0] == blocks[3] && slot->fresh == 8);
+    check(take(slot, again, 16) == 1 && again[0] == blocks[5] && slot->fresh == 8);
+    check(take(slot, again, 16) == 5 && take(slot, again, 16) == 3 && slot->fresh == 0);
+    check(put_one(slot, again[0]) && put_one(slot, blocks[7]) && take(slot, again, 16) == 2);
+}
+
+Test(slot, of_small_blocks_all_are_taken_at_once) {
+    start_arena();
+    struct slot *slot = slot_at(HELD * SUPERSLAB_SLOTS);
+    slot_carve(slot, sizeclass_of(2048), owner);
+    slot->fresh = slot->capacity;
+    check(take(slot, blocks, slot->capacity) == slot->capacity);
+}
+
 Test(slot, the_live_byte_of_what_is_handed_out_is_on_a_page_that_is_there) {
     start_arena();
     unsigned class = sizeclass_of(96);

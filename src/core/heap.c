@@ -293,8 +293,9 @@ static unsigned take_from_runs(struct heap *heap, unsigned class, void **out, un
         hkm_require(slot->class == class && atomic_get(&slot->owner, relaxed) == heap->id,
                     "H2 a listed run is the heap's own, and of the list's class", slot);
         got += slot_take(slot, out + want - got, want - got);
-        if (slot_free(slot) == 0)
-            unlink(bin, slot);
+        if (slot_free(slot) > 0)
+            break; /* that were never out */
+        unlink(bin, slot);
     }
     if (got < want)
         memmove(out, out + want - got, got * sizeof(void *));
@@ -695,7 +696,7 @@ void *heap_fill(struct heap *heap, unsigned class) {
         grow(heap, m, class, false);
         top = m->base;
         counter_add(&heap->stats.fills, 1);
-        unsigned want = (m->cap + 1) / 2;
+        unsigned want = m->cap <= 2 ? m->cap : (m->cap + 1) / 2;
         if (want > options.fill_batch)
             want = (unsigned)options.fill_batch;
         unsigned got = 0;

@@ -72,6 +72,7 @@ static struct slot *carve(uint32_t first, unsigned class, uint32_t owner) {
     }
     slot->ahead = clean ? 0 : AHEAD_NEVER;
     slot_carve(slot, class, owner);
+    slot->fresh = clean ? slot->capacity : 0;
     return slot;
 }
 

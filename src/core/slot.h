@@ -62,7 +62,8 @@ struct slot {
     uint64_t *bits;              /* one bit a block: free and in the run */
     uint32_t prev, next;         /* owner's list of partial runs, by slot number; 0 ends it */
     uint32_t ahead;              /* prefault looks at blocks from so many bytes on; or NEVER */
-    uint32_t spare[3];
+    uint32_t fresh;              /* hint, above 2 KiB: so many of the free ones were never out */
+    uint32_t spare[2];
     uint64_t inline_bits[SLOT_INLINE_WORDS]; /* the bitmap of a run of at most 512 blocks */
 };
 _Static_assert(sizeof(struct slot) == 128, "a slot record is two cache lines");

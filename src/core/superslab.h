@@ -114,7 +114,7 @@ size_t superslab_make_huge(uint32_t first, size_t count);
 void superslab_make_small(uint32_t first, size_t count);
 /* Makes a SuperSlab with small pages huge, some of which are resident; the caller holds slots of
  * it. False when the kernel did not, or another thread is at it. */
-bool superslab_collapse(uint32_t superslab);
+HKM_SELDOM bool superslab_collapse(uint32_t superslab);
 /* Whether the program fills what it gets, as far as slots of one SuperSlab with small pages show it
  * by how much of them is resident. Enters the OS. */
 enum superslab_use { USE_UNKNOWN, USE_SPARSE, USE_FILLED };
@@ -127,7 +127,7 @@ struct superslab_looks {
     ATOMIC(uint32_t) skip, skipped;
 };
 bool superslab_looks_due(struct superslab_looks *looks);
-void superslab_looks_done(struct superslab_looks *looks, bool in_vain);
+HKM_SELDOM void superslab_looks_done(struct superslab_looks *looks, bool in_vain);
 
 /* Gives slots [first, first + count) back as UNUSED, at any length; whole SuperSlabs among them
  * become available. */
