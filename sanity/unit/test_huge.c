@@ -187,6 +187,44 @@ Test(huge, a_superslab_stays_small_where_there_are_many_threads) {
     check(huge_of_five(8, 8) == 0);
 }
 
+/* ---- what describes it ---- */
+
+static bool is_resident(const void *p) {
+    char *page = (char *)round_down((uintptr_t)p, os_page_bytes());
+    return os_resident(page, os_page_bytes()) > 0;
+}
+
+/* Whether the maps of the last slot of a SuperSlab are resident when its first run is carved. */
+static bool maps_are_there(unsigned class) {
+    for (unsigned i = 0; i < 31; i++) /* SuperSlab 0 has small pages */
+        (void)take(sizeclass_of(2048));
+    uint32_t number = slot_number(take(class));
+    check(number % SUPERSLAB_SLOTS == 0 && is_huge(number / SUPERSLAB_SLOTS));
+    uint32_t last = number + SUPERSLAB_SLOTS - 1;
+    bool live = is_resident((void *)arena_live_byte(class, arena_slot_start(last)));
+    bool bits = is_resident(arena.bitmaps - (size_t)(last + 1) * (SLOT_BLOCKS_MAX / 64));
+    check(bits == (live && sizeclass_bytes(class) < 128), "where they are outside the record");
+    return live;
+}
+
+Test(huge, the_maps_of_a_huge_superslab_are_asked_for_with_its_first_run) {
+    start_arena(PREFAULT_ON);
+    options.large_pages = LARGE_PAGES_ON;
+    check(maps_are_there(sizeclass_of(64)));
+}
+
+Test(huge, bitmaps_in_the_records_are_not_asked_for) {
+    start_arena(PREFAULT_ON);
+    options.large_pages = LARGE_PAGES_ON;
+    check(maps_are_there(sizeclass_of(512)));
+}
+
+Test(huge, maps_are_not_asked_for_where_a_fault_is_not_dear) {
+    start_arena(PREFAULT_OFF);
+    options.large_pages = LARGE_PAGES_ON;
+    check(!maps_are_there(sizeclass_of(64)));
+}
+
 #if HKM_OS_TEST
 static unsigned asked;
 

@@ -97,15 +97,24 @@ static unsigned used_before(uint32_t superslab, unsigned count) {
     return huge_affords(left) && left >= LEFT_MIN ? used : 0;
 }
 
-void huge_later(uint32_t first, unsigned count) {
+bool huge_later(uint32_t first, unsigned count) {
     uint32_t superslab = first / SUPERSLAB_SLOTS;
     size_t used = used_before(superslab, count) * SLOT_BYTES;
     if (used == 0)
-        return;
+        return false;
     struct carved carved = carved_of(superslab);
     if (carved.out < carved.bytes / 8 * 5 || !superslab_looks_due(&looks))
-        return;
+        return false;
     size_t resident = os_resident(arena_slot_start(superslab * SUPERSLAB_SLOTS), SUPERSLAB_BYTES);
     bool made = resident >= used / 8 * 5 && superslab_collapse(superslab);
     superslab_looks_done(&looks, !made);
+    return made;
+}
+
+void huge_later_run(uint32_t first, unsigned class) {
+    unsigned at = first % SUPERSLAB_SLOTS;
+    const struct superslab *ss = superslab_at(first / SUPERSLAB_SLOTS);
+    bool is_new = at == 0 && atomic_get(&ss->pages, relaxed) == PAGES_HUGE;
+    if (is_new || huge_later(first, sizeclass_table[class].run_slots))
+        prefault_maps(first, SUPERSLAB_SLOTS - at, class);
 }

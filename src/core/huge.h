@@ -25,7 +25,10 @@ HKM_SELDOM void huge_from_start(uint32_t superslab);
 
 /* Where prefault_pays: slots were claimed that are not resident, `count` from `first` on, and are
  * not carved or placed yet. Makes their SuperSlab huge if that pays by now. */
-HKM_SELDOM void huge_later(uint32_t first, unsigned count);
+HKM_SELDOM bool huge_later(uint32_t first, unsigned count);
+/* The same for a run of a class. What describes a SuperSlab whose pages are huge costs more faults
+ * than it does, and will be in use soon: it is asked for with the first run. */
+HKM_SELDOM void huge_later_run(uint32_t first, unsigned class);
 
 /* Whether a SuperSlab may have a huge page although `left` slots of it are in no use yet. */
 bool huge_affords(size_t left);

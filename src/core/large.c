@@ -385,7 +385,7 @@ static uint32_t place(size_t slots, size_t alignment, size_t bytes, bool *clean)
     if (*clean) {
         prefault_time(arena_slot_start(slot));
         if (slots < SUPERSLAB_SLOTS && prefault_pays())
-            huge_later(slot, (unsigned)slots);
+            (void)huge_later(slot, (unsigned)slots);
     }
     struct slot_head *head = slot_head(slot);
     head->fresh = *clean;

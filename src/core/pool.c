@@ -68,7 +68,7 @@ static struct slot *carve(uint32_t first, unsigned class, uint32_t owner) {
     if (clean) {
         slot->filled = false;
         if (prefault_pays())
-            huge_later(first, sizeclass_table[class].run_slots);
+            huge_later_run(first, class);
     }
     slot->ahead = clean ? 0 : AHEAD_NEVER;
     slot_carve(slot, class, owner);

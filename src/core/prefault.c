@@ -38,6 +38,17 @@ static void populate(char *from, char *to) {
         atomic_put(&refused, true, relaxed);
 }
 
+void prefault_maps(uint32_t first, unsigned count, unsigned class) {
+    char *start = arena_slot_start(first);
+    char *live = (char *)arena_live_byte(class, start);
+    char *live_end = (char *)arena_live_byte(class, start + count * SLOT_BYTES);
+    populate(page_of(live), page_end(live_end));
+    if (sizeclass_table[class].capacity > SLOT_INLINE_WORDS * 64) {
+        uint64_t *bits = arena.bitmaps - (size_t)(first + count) * (SLOT_BLOCKS_MAX / 64);
+        populate(page_of((char *)bits), page_end((char *)(bits + count * (SLOT_BLOCKS_MAX / 64))));
+    }
+}
+
 void prefault_time(char *page) {
     if (options.prefault != PREFAULT_AUTO || atomic_get(&samples, relaxed) >= SAMPLES)
         return;

@@ -21,6 +21,9 @@
 /* Whether pages are worth to be asked for here, as far as is known yet. */
 bool prefault_pays(void);
 
+/* Makes what describes `count` slots of a SuperSlab resident, which will hold blocks of a class. */
+HKM_SELDOM void prefault_maps(uint32_t first, unsigned count, unsigned class);
+
 /* A fault took so long. */
 void prefault_timed(uint64_t ns);
 /* Times the first fault of a page that is not resident, and about to be used, while few were. */
