@@ -66,7 +66,7 @@ OPT_debug     := -O1 -g -fno-omit-frame-pointer
 # for options.c, which each process runs, and packet.c, which is no slower so).
 OPT_CHECK_release := -Os -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
-COLD_release := $(addprefix src/core/,backtrace.c foreign.c maps.c options.c packet.c prefault.c report.c stats.c)
+COLD_release := $(addprefix src/core/,backtrace.c foreign.c huge.c maps.c options.c packet.c prefault.c report.c stats.c)
 # The loops over blocks take up to 5 % longer where they happen to lie across lines of the code.
 HOT_release     := src/api/override.c $(addprefix src/core/,heap.c slot.c)
 OPT_HOT_release := -falign-functions=64 -falign-loops=32

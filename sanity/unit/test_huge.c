@@ -2,6 +2,7 @@
 #include "unit/unit.inc"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "core/huge.h"
 #include "core/options.h"
@@ -185,6 +186,21 @@ Test(huge, a_superslab_stays_small_where_there_are_many_threads) {
     start_arena(PREFAULT_ON);
     huge_heaps(5);
     check(huge_of_five(8, 8) == 0);
+}
+
+static bool never(const char *setting) {
+    char path[] = "/tmp/test_huge.XXXXXX";
+    int fd = mkstemp(path);
+    check(fd >= 0 && write(fd, setting, strlen(setting)) == (ssize_t)strlen(setting));
+    bool answer = huge_never(path);
+    check(close(fd) == 0 && unlink(path) == 0);
+    return answer;
+}
+
+Test(huge, the_systems_setting_is_respected) {
+    check(never("always madvise [never]\n"));
+    check(!never("always [madvise] never\n") && !never("[always] madvise never\n") && !never(""));
+    check(!huge_never("/nonexistent"), "then the kernel decides");
 }
 
 /* ---- what describes it ---- */

@@ -1,6 +1,8 @@
 /* huge.c -- huge pages for the classes' runs, from the start or later; see huge.h. */
 #include "core/huge.h"
 
+#include <string.h>
+
 #include "core/options.h"
 #include "core/prefault.h"
 
@@ -13,7 +15,11 @@
 #define LEFT_MIN 4u   /* slots, else it saves too little */
 #define HEAPS_MOST 4u /* with more threads a page that is moved costs all of them */
 
+#define SETTING "/sys/kernel/mm/transparent_hugepage/enabled"
+
 static ATOMIC(uint32_t) heaps;
+static ATOMIC(uint32_t) allowed; /* enum: it is read once, early: a program may lock itself up */
+enum { NOT_READ, ALLOWED, FORBIDDEN };
 static struct superslab_looks looks;
 
 void huge_heaps(uint32_t count) { atomic_put(&heaps, count, relaxed); }
@@ -23,7 +29,7 @@ struct carved {
     size_t bytes, out;
 };
 
-static HKM_SELDOM struct carved carved_of(uint32_t superslab) {
+static struct carved carved_of(uint32_t superslab) {
     struct carved sum = {0, 0};
     for (uint32_t s = 0; s < SUPERSLAB_SLOTS;) {
         uint32_t number = superslab * SUPERSLAB_SLOTS + s;
@@ -45,7 +51,7 @@ static HKM_SELDOM struct carved carved_of(uint32_t superslab) {
  * was filled. One alone tells little: with many classes most runs of the newest are still being
  * filled, and a program of sparse ones fills one now and then, too. Enters the OS where all else
  * says yes. */
-static HKM_SELDOM bool lately_filled(uint32_t superslab) {
+static bool lately_filled(uint32_t superslab) {
     struct carved sum = {0, 0};
     uint32_t full[LOOKS];
     unsigned seen = 0, fulls = 0;
@@ -86,6 +92,23 @@ bool huge_affords(size_t left) {
     return left <= superslab_held() * SUPERSLAB_SLOTS / LEFT_PART;
 }
 
+static bool look_for_never(const char *line, void *found) {
+    *(bool *)found = strstr(line, "[never]") != NULL;
+    return false; /* there is one line */
+}
+
+bool huge_never(const char *path) {
+    char buffer[128];
+    bool found = false;
+    return os_each_line(path, buffer, sizeof buffer, look_for_never, &found) && found;
+}
+
+static bool is_allowed(void) {
+    if (atomic_get(&allowed, relaxed) == NOT_READ)
+        atomic_put(&allowed, huge_never(SETTING) ? FORBIDDEN : ALLOWED, relaxed);
+    return atomic_get(&allowed, relaxed) == ALLOWED;
+}
+
 /* How many slots of this SuperSlab were in use before these; 0 where it is not to be made huge. */
 static unsigned used_before(uint32_t superslab, unsigned count) {
     const struct superslab *ss = superslab_at(superslab);
@@ -99,6 +122,8 @@ static unsigned used_before(uint32_t superslab, unsigned count) {
 
 bool huge_later(uint32_t first, unsigned count) {
     uint32_t superslab = first / SUPERSLAB_SLOTS;
+    if (!is_allowed())
+        return false;
     size_t used = used_before(superslab, count) * SLOT_BYTES;
     if (used == 0)
         return false;

@@ -21,17 +21,21 @@
 #include "core/slot.h"
 
 /* Chooses the pages of a SuperSlab that the caller has just taken for runs of the classes. */
-HKM_SELDOM void huge_from_start(uint32_t superslab);
+void huge_from_start(uint32_t superslab);
 
 /* Where prefault_pays: slots were claimed that are not resident, `count` from `first` on, and are
  * not carved or placed yet. Makes their SuperSlab huge if that pays by now. */
-HKM_SELDOM bool huge_later(uint32_t first, unsigned count);
+bool huge_later(uint32_t first, unsigned count);
 /* The same for a run of a class. What describes a SuperSlab whose pages are huge costs more faults
  * than it does, and will be in use soon: it is asked for with the first run. */
-HKM_SELDOM void huge_later_run(uint32_t first, unsigned class);
+void huge_later_run(uint32_t first, unsigned class);
 
 /* Whether a SuperSlab may have a huge page although `left` slots of it are in no use yet. */
 bool huge_affords(size_t left);
+
+/* Whether the system's setting, in the file `path`, is that there be no huge pages at all; the
+ * kernel does not ask it when it makes one later. Not where the file can not be read. */
+bool huge_never(const char *path);
 
 /* There are so many heaps now. With more than a few threads nothing is made huge later. */
 void huge_heaps(uint32_t count);
