@@ -59,6 +59,23 @@ Test(prefault, the_first_runs_of_a_process_tell_the_price) {
     check(prefault_pays() == dear, "four samples were there");
 }
 
+/* A huge page takes 100 us on any machine, and what came along with one nothing. */
+Test(prefault, huge_pages_tell_no_price) {
+    options.large_pages = LARGE_PAGES_ON;
+    struct heap *heap = start(PREFAULT_AUTO);
+    int error;
+    uint32_t superslab = superslab_take(1, SUPERSLAB_BYTES, &error);
+    check(superslab_make_huge(superslab, 1) == 1);
+    for (uint32_t i = 0; i < 8; i++)
+        prefault_time(superslab * SUPERSLAB_SLOTS + i);
+    for (int i = 0; i < 4; i++) {
+        check(!prefault_pays(), "after %d", i);
+        prefault_timed(9000);
+    }
+    check(prefault_pays());
+    (void)heap;
+}
+
 Test(prefault, nothing_is_asked_for_where_it_does_not_pay) {
     struct heap *heap = start(PREFAULT_OFF);
     unsigned class = sizeclass_of(256);

@@ -383,7 +383,7 @@ static uint32_t place(size_t slots, size_t alignment, size_t bytes, bool *clean)
         return 0;
     *clean = superslab_soil(slot, slots);
     if (*clean) {
-        prefault_time(arena_slot_start(slot));
+        prefault_time(slot);
         if (slots < SUPERSLAB_SLOTS && prefault_pays())
             (void)huge_later(slot, (unsigned)slots);
     }

@@ -49,11 +49,16 @@ void prefault_maps(uint32_t first, unsigned count, unsigned class) {
     }
 }
 
-void prefault_time(char *page) {
-    if (options.prefault != PREFAULT_AUTO || atomic_get(&samples, relaxed) >= SAMPLES)
+static bool is_huge(uint32_t slot) {
+    return atomic_get(&superslab_at(slot / SUPERSLAB_SLOTS)->pages, relaxed) == PAGES_HUGE;
+}
+
+void prefault_time(uint32_t slot) {
+    if (options.prefault != PREFAULT_AUTO || atomic_get(&samples, relaxed) >= SAMPLES ||
+        is_huge(slot))
         return;
     uint64_t start = os_clock_ns();
-    *(volatile char *)page = 0; /* what it is */
+    *(volatile char *)arena_slot_start(slot) = 0; /* what it is */
     prefault_timed(os_clock_ns() - start);
 }
 
@@ -61,11 +66,8 @@ void prefault_begin(struct slot *slot, bool proven) {
     uint32_t number = slot_number(slot);
     char *run = arena_slot_start(number);
     slot->ahead = AHEAD_NEVER;
-    if (options.prefault == PREFAULT_OFF ||
-        atomic_get(&superslab_at(number / SUPERSLAB_SLOTS)->pages, relaxed) == PAGES_HUGE)
-        return;
-    prefault_time(run);
-    if (!prefault_pays())
+    prefault_time(number);
+    if (is_huge(number) || !prefault_pays())
         return;
     size_t middle = sizeclass_table[slot->class].run_slots * SLOT_BYTES / 2;
     bool at_once = proven || sizeclass_bytes(slot->class) > SMALL_BYTES;

@@ -26,8 +26,8 @@ HKM_SELDOM void prefault_maps(uint32_t first, unsigned count, unsigned class);
 
 /* A fault took so long. */
 void prefault_timed(uint64_t ns);
-/* Times the first fault of a page that is not resident, and about to be used, while few were. */
-void prefault_time(char *page);
+/* Times a slot's first fault, while few were; the slot is about to be used, and was not before. */
+void prefault_time(uint32_t slot);
 
 /* For a run none of whose pages is resident, before its first block goes out: times its first fault
  * while few were, and decides from which block on prefault_blocks is called. `proven`: the class
