@@ -44,8 +44,9 @@ void prefault_maps(uint32_t first, unsigned count, unsigned class) {
     char *live_end = (char *)arena_live_byte(class, start + count * SLOT_BYTES);
     populate(page_of(live), page_end(live_end));
     if (sizeclass_table[class].capacity > SLOT_INLINE_WORDS * 64) {
-        uint64_t *bits = arena.bitmaps - (size_t)(first + count) * (SLOT_BLOCKS_MAX / 64);
-        populate(page_of((char *)bits), page_end((char *)(bits + count * (SLOT_BLOCKS_MAX / 64))));
+        const size_t words = SLOT_BLOCKS_MAX / 64;
+        uint64_t *bits = arena.bitmaps - (first + count) * words;
+        populate(page_of((char *)bits), page_end((char *)(bits + count * words)));
     }
 }
 
