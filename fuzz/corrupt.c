@@ -228,7 +228,7 @@ static void go_on(bool walk) {
 
 /* ---- fields ---- */
 
-enum { FIELDS_MAX = 96, PIECES_MAX = 40000 };
+enum { FIELDS_MAX = 128, PIECES_MAX = 40000 };
 
 static struct field {
     const char *name, *dead; /* the reason why its bits may be silent; NULL */
@@ -244,6 +244,11 @@ static struct piece {
 } pieces[PIECES_MAX];
 static size_t piece_count;
 
+static _Noreturn void give_up(const char *limit) {
+    (void)fprintf(stderr, "corrupt: %s is too small\n", limit);
+    exit(2);
+}
+
 static void add_bits(const char *name, const char *dead, const volatile void *at, size_t first,
                      size_t bits) {
     size_t f = 0;
@@ -251,11 +256,11 @@ static void add_bits(const char *name, const char *dead, const volatile void *at
         f++;
     if (f == field_count) {
         if (field_count == FIELDS_MAX)
-            exit(2);
+            give_up("FIELDS_MAX");
         fields[field_count++] = (struct field){name, dead, 0};
     }
     if (piece_count == PIECES_MAX)
-        exit(2);
+        give_up("PIECES_MAX");
     fields[f].bits += bits;
     pieces[piece_count++] =
         (struct piece){(unsigned)f, (unsigned char *)(uintptr_t)at, bits, first};
