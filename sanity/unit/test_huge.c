@@ -184,7 +184,7 @@ Test(huge, a_superslab_stays_small_whose_blocks_are_not_touched) {
 
 Test(huge, a_superslab_stays_small_where_there_are_many_threads) {
     start_arena(PREFAULT_ON);
-    huge_heaps(5);
+    atomic_put(&huge_heaps, 5, relaxed);
     check(huge_of_five(8, 8) == 0);
 }
 

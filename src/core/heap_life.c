@@ -39,7 +39,7 @@ static struct heap *create(void) {
         if (number >= HEAPS_MAX)
             return NULL;
     } while (!atomic_cas(&heaps_used, &number, number + 1, relaxed, relaxed));
-    huge_heaps(number + 1);
+    atomic_put(&huge_heaps, number + 1, relaxed);
     heap->number = number;
     heap->id = number + 1;
     heap->own = heap->id << CLASS_ENTRY_OWNER_SHIFT;

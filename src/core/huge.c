@@ -17,12 +17,10 @@
 
 #define SETTING "/sys/kernel/mm/transparent_hugepage/enabled"
 
-static ATOMIC(uint32_t) heaps;
+ATOMIC(uint32_t) huge_heaps;
 static ATOMIC(uint32_t) allowed; /* enum: it is read once, early: a program may lock itself up */
 enum { NOT_READ, ALLOWED, FORBIDDEN };
 static struct superslab_looks looks;
-
-void huge_heaps(uint32_t count) { atomic_put(&heaps, count, relaxed); }
 
 /* What of a SuperSlab is carved, and how much of that is blocks that are out. */
 struct carved {
@@ -112,8 +110,8 @@ static bool is_allowed(void) {
 /* How many slots of this SuperSlab were in use before these; 0 where it is not to be made huge. */
 static unsigned used_before(uint32_t superslab, unsigned count) {
     const struct superslab *ss = superslab_at(superslab);
-    if (options.large_pages != LARGE_PAGES_AUTO || superslab == 0 ||
-        atomic_get(&ss->pages, relaxed) == PAGES_HUGE || atomic_get(&heaps, relaxed) > HEAPS_MOST)
+    if (options.large_pages != LARGE_PAGES_AUTO || atomic_get(&huge_heaps, relaxed) > HEAPS_MOST ||
+        atomic_get(&ss->pages, relaxed) == PAGES_HUGE)
         return 0;
     unsigned used = bits_count(atomic_get(&ss->dirty, relaxed)) - count;
     unsigned left = SUPERSLAB_SLOTS - used;

@@ -23,8 +23,9 @@
 /* Chooses the pages of a SuperSlab that the caller has just taken for runs of the classes. */
 void huge_from_start(uint32_t superslab);
 
-/* Where prefault_pays: slots were claimed that are not resident, `count` from `first` on, and are
- * not carved or placed yet. Makes their SuperSlab huge if that pays by now. */
+/* Where prefault_pays, but not for SuperSlab 0, which has a guard: slots were claimed that are not
+ * resident, `count` from `first` on, and are not carved or placed yet. Makes their SuperSlab huge
+ * if that pays by now. */
 bool huge_later(uint32_t first, unsigned count);
 /* The same for a run of a class. What describes a SuperSlab whose pages are huge costs more faults
  * than it does, and will be in use soon: it is asked for with the first run. */
@@ -37,7 +38,8 @@ bool huge_affords(size_t left);
  * kernel does not ask it when it makes one later. Not where the file can not be read. */
 bool huge_never(const char *path);
 
-/* There are so many heaps now. With more than a few threads nothing is made huge later. */
-void huge_heaps(uint32_t count);
+/* There are so many heaps now: of whoever makes them. With more than a few threads nothing is made
+ * huge later. Not a function of huge.c, whose code a small program does not run. */
+extern ATOMIC(uint32_t) huge_heaps;
 
 #endif

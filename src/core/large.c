@@ -296,7 +296,7 @@ static HKM_SELDOM bool try_out(uint32_t first, size_t count, size_t full) {
 }
 
 /* Whether the piece of a block that lies in its last SuperSlab may have a huge page. */
-static bool last_may_be_huge(size_t piece) {
+static HKM_SELDOM bool last_may_be_huge(size_t piece) {
     if (options.large_pages == LARGE_PAGES_ON)
         return piece >= PIECE_SLOTS_MIN;
     bool dear = prefault_pays();
@@ -384,7 +384,7 @@ static uint32_t place(size_t slots, size_t alignment, size_t bytes, bool *clean)
     *clean = superslab_soil(slot, slots);
     if (*clean) {
         prefault_time(slot);
-        if (slots < SUPERSLAB_SLOTS && prefault_pays())
+        if (slots < SUPERSLAB_SLOTS && slot >= SUPERSLAB_SLOTS && prefault_pays())
             (void)huge_later(slot, (unsigned)slots);
     }
     struct slot_head *head = slot_head(slot);

@@ -67,7 +67,7 @@ static struct slot *carve(uint32_t first, unsigned class, uint32_t owner) {
     bool clean = superslab_soil(first, sizeclass_table[class].run_slots);
     if (clean) {
         slot->filled = false;
-        if (prefault_pays())
+        if (first >= SUPERSLAB_SLOTS && prefault_pays()) /* a small program does not run that */
             huge_later_run(first, class);
     }
     slot->ahead = clean ? 0 : AHEAD_NEVER;

@@ -126,7 +126,7 @@ enum superslab_use superslab_use(uint32_t first_slot, size_t count);
 struct superslab_looks {
     ATOMIC(uint32_t) skip, skipped;
 };
-bool superslab_looks_due(struct superslab_looks *looks);
+HKM_SELDOM bool superslab_looks_due(struct superslab_looks *looks);
 HKM_SELDOM void superslab_looks_done(struct superslab_looks *looks, bool in_vain);
 
 /* Gives slots [first, first + count) back as UNUSED, at any length; whole SuperSlabs among them
