@@ -1,7 +1,6 @@
 /* test_huge.c -- which SuperSlabs of runs have huge pages: from their start, or later. */
-#include "unit/unit.inc"
+#include "unit/kernel.inc"
 
-#include <errno.h>
 #include <unistd.h>
 
 #include "core/huge.h"
@@ -107,18 +106,6 @@ Test(huge, blocks_of_which_little_is_touched_get_small_pages) {
 
 /* ---- later ---- */
 
-/* Before Linux 6.1, or without huge pages, the kernel can not. */
-static bool kernel_can(void) {
-    int error;
-    uint32_t superslab = superslab_take(1, SUPERSLAB_BYTES, &error);
-    (void)superslab_soil(superslab * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS);
-    *arena_slot_start(superslab * SUPERSLAB_SLOTS) = 1;
-    bool can = superslab_collapse(superslab);
-    superslab_release(superslab * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS, os_clock_ms());
-    check(superslab_purge(os_clock_ms(), 0) == SUPERSLAB_BYTES);
-    return can;
-}
-
 /* Takes a run of blocks of 8 KiB, has a part of them out, and touches a part of each. */
 static uint32_t use_run(unsigned out_of_8, unsigned touched_of_8) {
     struct slot *slot = take(sizeclass_of(KIB(8)));
@@ -143,7 +130,7 @@ static unsigned huge_of_five(unsigned out_of_8, unsigned touched_of_8) {
 
 Test(huge, a_superslab_becomes_huge_once_little_is_left_of_it_beside_what_is_held) {
     start_arena(PREFAULT_ON);
-    if (!kernel_can())
+    if (!kernel_can_collapse())
         return;
     const unsigned used_first[6] = {0, 32, 20, 13, 7, 1};
     uint32_t now = UINT32_MAX;
@@ -242,21 +229,11 @@ Test(huge, maps_are_not_asked_for_where_a_fault_is_not_dear) {
 }
 
 #if HKM_OS_TEST
-static unsigned asked;
-
-static int refuse(enum os_call call, const char *site, size_t bytes) {
-    (void)bytes;
-    if (call != OS_MADVISE || strcmp(site, "os_collapse") != 0)
-        return 0;
-    asked++;
-    return EINVAL;
-}
-
 Test(huge, a_kernel_that_can_not_is_asked_more_and_more_seldom) {
-    os_test.fail = refuse;
+    refuse_at("os_collapse");
     start_arena(PREFAULT_ON);
     options.large_pages = LARGE_PAGES_AUTO;
     check(huge_of_five(8, 8) == 0);
-    check(asked == 6, "%u of 83 times", asked);
+    check(times_refused == 11, "%u of 83 times", times_refused);
 }
 #endif

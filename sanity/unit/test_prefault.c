@@ -1,5 +1,6 @@
 /* test_prefault.c -- the price of a fault, and which pages are resident ahead of their first touch. */
 #include "unit/heap.inc"
+#include "unit/kernel.inc"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -191,22 +192,12 @@ Test(prefault, a_system_that_can_not_ends_it) {
 }
 
 #if HKM_OS_TEST
-static unsigned asked;
-
-static int refuse(enum os_call call, const char *site, size_t bytes) {
-    (void)bytes;
-    if (call != OS_MADVISE || strcmp(site, "os_populate") != 0)
-        return 0;
-    asked++;
-    return EINVAL;
-}
-
 Test(prefault, a_kernel_that_refuses_is_asked_once) {
-    os_test.fail = refuse;
+    refuse_at("os_populate");
     struct heap *heap = start(PREFAULT_ON);
     for (unsigned class = 1; class < 60; class ++)
         for (unsigned i = 0; i < sizeclass_table[class].capacity; i++)
             (void)fill(heap, class);
-    check(asked == 1 && !prefault_pays(), "%u", asked);
+    check(times_refused == 1 && !prefault_pays(), "%u", times_refused);
 }
 #endif

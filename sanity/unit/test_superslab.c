@@ -1,5 +1,5 @@
 /* test_superslab.c -- U1..U4: claims, releases, whole SuperSlabs, purge, threads. */
-#include "unit/unit.inc"
+#include "unit/kernel.inc"
 
 #include <errno.h>
 #include <sys/resource.h>
@@ -456,9 +456,9 @@ Test(superslab, one_that_is_made_huge_later_keeps_what_is_in_it_and_is_purged_al
     (void)superslab_soil(i * 32, 8);
     memset(start, 7, 8 * SLOT_BYTES);
     superslab_release(i * 32 + 8, 24, 1000);
-    if (!superslab_collapse(i))
-        return; /* a kernel that can not */
-    check(superslab_at(i)->pages == PAGES_HUGE && !superslab_collapse(i), "it is so already");
+    if (!kernel_can_collapse())
+        return;
+    check(superslab_collapse(i) && superslab_at(i)->pages == PAGES_HUGE && !superslab_collapse(i), "it is so already");
     check(os_resident(start, SUPERSLAB_BYTES) == SUPERSLAB_BYTES);
     check(dirty_of(i) == 0xff && superslab_idle_dirty() == 0, "what came along is not dirty");
     check(superslab_purge(2000, 1000) == 24 * SLOT_BYTES);
@@ -469,22 +469,15 @@ Test(superslab, one_that_is_made_huge_later_keeps_what_is_in_it_and_is_purged_al
 }
 
 #if HKM_OS_TEST
-static const char *last_site;
-
-static int no_huge_page(enum os_call call, const char *site, size_t bytes) {
-    (void)call;
-    (void)bytes;
-    last_site = site;
-    return strcmp(site, "os_collapse") == 0 ? ENOMEM : 0;
-}
-
 Test(superslab, one_that_the_kernel_does_not_make_huge_is_small_as_before) {
     start_arena(MIB(64));
     uint32_t i = take_one();
     *arena_slot_start(i * 32) = 7;
-    os_test.fail = no_huge_page;
-    check(!superslab_collapse(i) && strcmp(last_site, "os_small") == 0);
+    refuse_at("os_collapse");
+    check(!superslab_collapse(i) && times_refused == 1);
     check(superslab_at(i)->pages == PAGES_SMALL && superslab_at(i)->along == 0);
+    os_test.fail = NULL;
+    check(os_collapse(arena_slot_start(i * 32), SUPERSLAB_BYTES) != 0, "small ones were asked for");
 }
 #endif
 
@@ -495,11 +488,11 @@ Test(superslab, looks_in_vain_are_left_out_more_and_more) {
         for (unsigned i = 0; i < most; i++)
             check(!superslab_looks_due(&looks), "%u of %u", i, most);
         check(superslab_looks_due(&looks) && superslab_looks_due(&looks), "until it was done");
-        superslab_looks_done(&looks, true);
+        superslab_looks_done(&looks, true, 63);
         skipped += most;
     }
     check(looks.skip == 63);
-    superslab_looks_done(&looks, false);
+    superslab_looks_done(&looks, false, 63);
     check(looks.skip == 0 && superslab_looks_due(&looks));
 }
 

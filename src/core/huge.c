@@ -15,12 +15,13 @@
 #define LEFT_MIN 4u   /* slots, else it saves too little */
 #define HEAPS_MOST 4u /* with more threads a page that is moved costs all of them */
 
+#define SKIP_MOST 7u /* a look costs 5 us, and one that was left out may cost 400 faults */
 #define SETTING "/sys/kernel/mm/transparent_hugepage/enabled"
 
 ATOMIC(uint32_t) huge_heaps;
 static ATOMIC(uint32_t) allowed; /* enum: it is read once, early: a program may lock itself up */
 enum { NOT_READ, ALLOWED, FORBIDDEN };
-static struct superslab_looks looks;
+static struct superslab_looks looks; /* in vain: little is resident, or the kernel refused */
 
 /* What of a SuperSlab is carved, and how much of that is blocks that are out. */
 struct carved {
@@ -130,7 +131,7 @@ bool huge_later(uint32_t first, unsigned count) {
         return false;
     size_t resident = os_resident(arena_slot_start(superslab * SUPERSLAB_SLOTS), SUPERSLAB_BYTES);
     bool made = resident >= used / 8 * 5 && superslab_collapse(superslab);
-    superslab_looks_done(&looks, !made);
+    superslab_looks_done(&looks, !made, SKIP_MOST);
     return made;
 }
 

@@ -9,11 +9,12 @@
  *             later, where a fault is dear (prefault.h): when the next slots of a SuperSlab with
  *             small pages are claimed, what was claimed of it before is out and resident, and what
  *             is left over of it is little beside what is held. Then the kernel moves what is
- *             there into a huge page (os_collapse), at the price of some 20 such faults, and no
- *             more fault follows. So a program of 4 MiB decides half way through its second
- *             SuperSlab, one of 10 MiB with the second run of its last.
+ *             there into a huge page (os_collapse), and no more fault follows. So of two SuperSlabs
+ *             that are held the second becomes huge when 20 of its 32 slots are in use, of five
+ *             the last with its second run.
  * Locking     none is held, and none needed: what is read of others' runs is a hint. Both enter the
  *             OS.
+ * Source      of the kernel's part: madvise(2), MADV_COLLAPSE.
  */
 #ifndef HKM_CORE_HUGE_H
 #define HKM_CORE_HUGE_H

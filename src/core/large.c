@@ -208,6 +208,7 @@ static void cache_put(uint32_t slot) {
 #define PIECE_SLOTS_MIN 8u  /* of a SuperSlab, that tell, or that a huge page pays for */
 #define LOOK_EACH 4u        /* of so many last pieces one keeps small pages, ... */
 #define LOOK_EACH_DEAR 16u  /* ... where a fault is dear */
+#define SPARSE_SKIP_MAX 63u /* blocks without a look, where the program is sparse */
 #define TRIAL 8u            /* SuperSlabs with huge pages before anything is known */
 
 /* First slot of a block's part that has small pages << WATCH_SHIFT, slots to look at << 32, and how
@@ -246,7 +247,7 @@ static void judge(uint32_t at, size_t count, size_t whole, enum superslab_use un
     size_t most = (size_t)superslab_held() * SUPERSLAB_SLOTS;
     most = most > CREDIT_SLOTS_MAX ? most : CREDIT_SLOTS_MAX;
     atomic_put(&credit, (uint32_t)(sum < most ? sum : most), relaxed);
-    superslab_looks_done(&looks, use == USE_SPARSE);
+    superslab_looks_done(&looks, use == USE_SPARSE, SPARSE_SKIP_MAX);
 }
 
 static void judge_watched(void) {
@@ -281,7 +282,8 @@ static size_t spend(size_t count) {
     return take;
 }
 
-/* While nothing is known of the program: false otherwise, or when it has had its trial. */
+/* Chooses the pages of a block's SuperSlabs, of which the first `full` may be huge, while nothing
+ * is known of the program; false otherwise, or when it has had its trial. */
 static HKM_SELDOM bool try_out(uint32_t first, size_t count, size_t full) {
     uint32_t had = atomic_get(&tried, relaxed);
     if (had >= TRIAL || atomic_get(&credit, relaxed) > 0 || atomic_get(&looks.skip, relaxed) > 0)

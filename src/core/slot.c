@@ -114,7 +114,7 @@ HKM_INLINE void count_taken(struct slot *slot, char *last, unsigned taken, unsig
         prefault_blocks(slot, last);
 }
 
-/* slot_take for one block, as blocks above 8 KiB are asked for. */
+/* slot_take for one block: of large ones a fill takes no more, nor of those first in a new run. */
 static unsigned take_one(struct slot *slot, void **end, unsigned free, size_t bytes) {
     unsigned w = slot->first;
     unsigned words = slot_words(slot);
@@ -132,10 +132,10 @@ static unsigned take_one(struct slot *slot, void **end, unsigned free, size_t by
 
 #define FRESH_BYTES KIB(2) /* smaller ones share pages with others that are out */
 
-/* Of blocks that were never out as many at once as half of those that were, at least one, and not
- * with others: malloc prefetches the block that the next call will get, and if the program needs
- * one at a time, and never touches that one, each call walks the page tables for a page that is
- * not there. */
+/* How many of `count` to take. Of blocks that were never out half as many as were, and one more,
+ * and not together with others: malloc prefetches the block that the next call will get, and if the
+ * program needs one at a time, and never touches that one, each call walks the page tables for a
+ * page that is not there. */
 static unsigned few_fresh(struct slot *slot, unsigned count, unsigned free) {
     unsigned others = free - slot->fresh;
     if (others > 0)

@@ -492,6 +492,7 @@ bool superslab_collapse(uint32_t superslab) {
         atomic_put(&ss->pages, PAGES_SMALL, relaxed);
         return false;
     }
+    atomic_put(&ss->pages, PAGES_HUGE, relaxed); /* again: a purge may have come in between */
     atomic_put(&ss->along, UINT32_MAX, relaxed);
     return true;
 }
@@ -503,10 +504,9 @@ bool superslab_looks_due(struct superslab_looks *looks) {
     return false;
 }
 
-void superslab_looks_done(struct superslab_looks *looks, bool in_vain) {
+void superslab_looks_done(struct superslab_looks *looks, bool in_vain, uint32_t most) {
     uint32_t more = atomic_get(&looks->skip, relaxed) * 2 + 1;
-    if (more > SUPERSLAB_LOOKS_SKIPPED)
-        more = SUPERSLAB_LOOKS_SKIPPED;
+    more = more < most ? more : most;
     atomic_put(&looks->skip, in_vain ? more : 0, relaxed);
     atomic_put(&looks->skipped, 0, relaxed);
 }

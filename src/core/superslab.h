@@ -45,7 +45,7 @@ struct superslab {
     ATOMIC(uint32_t) unused;
     ATOMIC(uint32_t) dirty;
     ATOMIC(uint32_t) idle_ms; /* when a slot last became UNUSED */
-    ATOMIC(uint32_t) pages;   /* enum superslab_pages; written by the taker */
+    ATOMIC(uint32_t) pages;   /* enum superslab_pages; hint: CONCURRENCY.md */
     ATOMIC(uint32_t) along;   /* slots that may be resident though nobody touched them: a huge page
                                  came along with a neighbour's */
     ATOMIC(uint32_t) maps_left; /* avail, not warm: its maps were not given back with its pages */
@@ -120,14 +120,13 @@ HKM_SELDOM bool superslab_collapse(uint32_t superslab);
 enum superslab_use { USE_UNKNOWN, USE_SPARSE, USE_FILLED };
 enum superslab_use superslab_use(uint32_t first_slot, size_t count);
 
-/* When to look: after a look in vain the next ones are left out, twice as many and one as after the
- * look before, at most SUPERSLAB_LOOKS_SKIPPED. `skip` is 0 after one that was not in vain. */
-#define SUPERSLAB_LOOKS_SKIPPED 63u
+/* When to look, or to try something: after a look in vain the next ones are left out, twice as many
+ * and one as after the look before, at most `most`. `skip` is 0 after one that was not in vain. */
 struct superslab_looks {
     ATOMIC(uint32_t) skip, skipped;
 };
 HKM_SELDOM bool superslab_looks_due(struct superslab_looks *looks);
-HKM_SELDOM void superslab_looks_done(struct superslab_looks *looks, bool in_vain);
+HKM_SELDOM void superslab_looks_done(struct superslab_looks *looks, bool in_vain, uint32_t most);
 
 /* Gives slots [first, first + count) back as UNUSED, at any length; whole SuperSlabs among them
  * become available. */

@@ -43,7 +43,7 @@ int os_small(void *start, size_t bytes);
  * and may be called where these may happen, under a lock too. */
 int os_populate(void *start, size_t bytes);
 /* Has one huge page take the place of the pages of a SuperSlab, some of which are resident. Moves
- * them: costs as much as 20 to 60 faults where these are dear. EINVAL where the kernel can not
+ * them: 250 to 700 us where a fault takes 20. EINVAL where the kernel can not
  * (before 6.1), ENOMEM or EAGAIN where it has no such page now. */
 int os_collapse(void *start, size_t bytes);
 /* How many bytes of a committed range are in resident pages; 0 also when that can not be told. */
