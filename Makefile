@@ -194,6 +194,7 @@ $(REL)/dist/libhkm.a $(REL)/dist/libhakmem.a:
 # ---- the sanity programs (which of them, and how they are run: ci/test) -----------
 #
 #   $(OUT)/<variant>/test/unit/NAME   sanity/unit/NAME.c with Criterion and the variant's libhkm
+#   $(OUT)/valgrind/test/unit/NAME    the same for valgrind: release, without Criterion (forked.inc)
 #   $(OUT)/<variant>/test/api/NAME    sanity/api/NAME.c with the variant's libhkm
 #   $(OUT)/test/plain/NAME, $(OUT)/test/misuse/NAME    with no allocator linked, for LD_PRELOAD
 #
@@ -225,6 +226,10 @@ $(OUT)/$(1)/test/api/%: sanity/api/%.c $(call hkm_of,$(1))
 -include $(wildcard $(OUT)/$(1)/test/*/*.d)
 endef
 $(foreach variant,$(VARIANTS),$(eval $(call test_template,$(variant))))
+
+$(OUT)/valgrind/test/unit/%: sanity/unit/%.c $(call hkm_of,release)
+	$(call compile_test,$(call cc_of,release) $(filter-out -fPIC,$(call flags_of,release)) $(TEST_CFLAGS) -DUNIT_FORKED,$(call hkm_of,release) -ldl -lm)
+-include $(wildcard $(OUT)/valgrind/test/unit/*.d)
 
 PLAIN_CFLAGS := -O1 -g -D_GNU_SOURCE -Iinclude $(TEST_CFLAGS)
 $(OUT)/test/%: sanity/%.c
