@@ -353,6 +353,17 @@ Test(large, a_moved_block_that_shrinks_or_dies_leaves_slots_that_read_as_zeros) 
     check(!moved || clean == 16, "%zu", clean);
 }
 
+Test(large, what_stays_behind_the_pages_that_move_is_not_clean) {
+    start_arena(MIB(256));
+    uint32_t slot = alloc(MIB(8));
+    stamp(slot, MIB(8), 0x68);
+    check(large_resize(slot, MIB(8) - KIB(12)), "its slots stay, and what is in the last pages");
+    check(slot_head(slot)->run_slots == 128);
+    uint32_t to = arena_slot_of(large_move(slot, MIB(24)));
+    check(has_stamp(to, MIB(8) - KIB(12), 0x68));
+    check(check_free(slot, 128) == 0);
+}
+
 /* ---- huge pages ---- */
 
 /* How many SuperSlabs of a block were given huge pages. */

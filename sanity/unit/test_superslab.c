@@ -2,6 +2,7 @@
 #include "unit/kernel.inc"
 
 #include <errno.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "core/superslab.h"
@@ -466,6 +467,15 @@ Test(superslab, one_that_is_made_huge_later_keeps_what_is_in_it_and_is_purged_al
     check(superslab_at(i)->pages == PAGES_SMALL);
     check(start[0] == 7 && memcmp(start, start + 1, 8 * SLOT_BYTES - 1) == 0);
     check_rules();
+}
+
+Test(superslab, one_is_small_as_before_where_the_process_may_not_have_huge_pages) {
+    start_arena(MIB(64));
+    uint32_t i = take_one();
+    *arena_slot_start(i * 32) = 7;
+    check(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
+    check(!superslab_collapse(i));
+    check(superslab_at(i)->pages == PAGES_SMALL && superslab_at(i)->along == 0);
 }
 
 #if HKM_OS_TEST
