@@ -3,13 +3,16 @@
 #   make mutants              every bug of fuzz/mutants/table.txt under every tool, and the table in
 #                             docs/MUTANTS.md; hours: ONLY=17,20-30 TOOLS=unit,swarm for a part
 #   make mutants-sample       a few bugs that must be caught, as in `make test`
+#   make mutants-again        each bug under the tools that saw it, until one does again: half an hour
 #   make faults               every site that calls the OS, made to fail in every way
 
-.PHONY: mutants mutants-sample faults
+.PHONY: mutants mutants-sample mutants-again faults
 mutants:
 	@ci/mutants $(if $(ONLY),--only $(ONLY)) $(if $(TOOLS),--tools $(TOOLS))
 mutants-sample:
 	@ci/mutants --sample
+mutants-again:
+	@ci/mutants --again
 
 # The sweep names the functions above a call by the frame pointers, and sets os_test.
 $(OUT)/debug/test/faults/%: sanity/faults/%.c $(call hkm_of,debug)

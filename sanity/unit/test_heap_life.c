@@ -175,6 +175,15 @@ Test(heap_life, the_forking_threads_own_heap_is_lost_only_when_another_thread_wa
     check(atomic_get(&mine->state, relaxed) == HEAP_LOST && heap_acquire() != mine);
 }
 
+Test(heap_life, a_forking_thread_keeps_the_heap_that_it_adopted) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    heap_abandon(heap);
+    check(heap_acquire() == heap);
+    heap_after_fork(os_thread_token());
+    check(atomic_get(&heap->state, relaxed) == HEAP_OWNED && heap_orphans() == 0);
+}
+
 Test(heap_life, blocks_of_a_lost_heap_can_still_be_freed) {
     start_arena(MIB(64));
     struct heap *mine = new_heap();

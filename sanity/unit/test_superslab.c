@@ -491,6 +491,18 @@ Test(superslab, one_that_the_kernel_does_not_make_huge_is_small_as_before) {
 }
 #endif
 
+Test(superslab, the_lowest_that_is_available_is_taken_also_after_it_was_given_back) {
+    start_arena(MIB(64));
+    uint32_t taken[4];
+    for (unsigned i = 0; i < 4; i++)
+        taken[i] = take_one();
+    for (unsigned i = 4; i-- > 0;) { /* pages that nobody touched: no warm ones */
+        superslab_release(taken[i] * 32, 32, 1000);
+        check(take_one() == taken[i], "%u", i);
+        superslab_release(taken[i] * 32, 32, 1000);
+    }
+}
+
 Test(superslab, looks_in_vain_are_left_out_more_and_more) {
     struct superslab_looks looks = {0};
     for (unsigned skipped = 0, expected = 0; skipped < 200; expected = expected * 2 + 1) {
