@@ -35,6 +35,7 @@ static void one_warm(void) {
     (void)superslab_purge(10, 0);
     base = take_superslab();
     soil_and_release(base);
+    expect(superslab_warm_count() == 1, "no warm SuperSlab to be taken");
 }
 static void take_it(void) { got[mine] = take_superslab(); }
 static void take_and_release(void) {
@@ -156,6 +157,7 @@ static void one_cached(void) {
     bool clean, cached;
     void *block = large_alloc(LARGE_BYTES, SLOT_BYTES, &clean, &cached);
     expect(block != NULL && large_free(arena_slot_of(block)), "a large block");
+    expect(large_cached_bytes() > 0, "no cached run to be taken");
 }
 static void large_one(void) {
     bool clean, cached;
@@ -209,6 +211,7 @@ static void one_orphan(void) {
     heaps[2] = heap_acquire();
     expect(heaps[2] != NULL, "no heap");
     heap_abandon(heaps[2]);
+    expect(heap_orphans() == 1, "no orphan to be adopted");
 }
 static void acquire(void) { heaps[mine] = heap_acquire(); }
 static void check_heaps(void) {
