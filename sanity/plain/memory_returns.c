@@ -140,6 +140,31 @@ static void untouched_parts_of_large_blocks_cost_nothing(void) {
     in_child(touch_a_page_of_many_large_blocks, 60);
 }
 
+/* Most of each SuperSlab is never used; the debug build looks at all of the heap meanwhile. */
+static void touch_few_bytes_every_mib(void) {
+    enum { BLOCKS = 1000, CALLS = 120000 };
+    static void *blocks[BLOCKS];
+    size_t before = rss_bytes();
+    for (size_t i = 0; i < BLOCKS; i++) {
+        REQUIRE(posix_memalign(&blocks[i], MIB, 24) == 0, "block %zu", i);
+        *(size_t *)blocks[i] = i;
+    }
+    for (size_t i = 0; i < CALLS; i++)
+        free(malloc(i % 100));
+    size_t grown = rss_bytes() - before;
+    EXPECT(grown <= 50 * MIB,
+           "1000 blocks of 24 bytes, aligned to 1 MiB: expected at most 50 MiB, found %.1f MiB",
+           to_mib(grown));
+    for (size_t i = 0; i < BLOCKS; i++) {
+        EXPECT(*(size_t *)blocks[i] == i, "block %zu changed", i);
+        free(blocks[i]);
+    }
+}
+
+static void unused_parts_of_superslabs_cost_nothing(void) {
+    in_child(touch_few_bytes_every_mib, 60);
+}
+
 static size_t peak_bytes(void) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
@@ -203,6 +228,7 @@ static const struct check checks[] = {
     CHECK(memory_freed_by_a_thread_that_only_frees_goes_back, 1),
     CHECK(malloc_trim_returns_all_free_memory_at_once, 1),
     CHECK(untouched_parts_of_large_blocks_cost_nothing, 0),
+    CHECK(unused_parts_of_superslabs_cost_nothing, 1),
     CHECK(growing_by_realloc_needs_no_second_copy, 1),
     CHECK(shrinking_by_realloc_gives_memory_back, 0),
 };

@@ -146,6 +146,7 @@ Test(os, resident_pages_are_those_that_were_touched) {
     for (size_t i = 0; i < 5; i++)
         start[MIB(1) * i - (i == 4 ? 1 : 0)] = 1;
     check(os_resident(start, MIB(4)) == 5 * page() && os_resident(start, MIB(1)) == page());
+    check(os_resident(start, 1) == page() && os_resident(start + page(), 1) == 0);
     errno = 77;
     os_unreserve(start, MIB(4));
     check(os_resident(start, MIB(4)) == 0 && errno == 77, "0 where nothing is mapped");

@@ -25,6 +25,7 @@
 
 struct walk {
     bool quiet;
+    bool told_resident; /* the system tells which pages are resident */
     struct heap *mine;  /* the caller's, locked; or NULL */
     uint64_t *cached;   /* scratch: bit slot * SLOT_BLOCKS_MAX + index, block is cached */
     uint64_t *listed;   /* scratch: bit slot, run is in a list of partial runs */

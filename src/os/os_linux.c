@@ -182,7 +182,7 @@ size_t os_resident(void *start, size_t bytes) {
         size_t piece = bytes - at < sizeof pages * page ? bytes - at : sizeof pages * page;
         if (mincore((char *)start + at, piece, pages) != 0)
             break;
-        for (size_t i = 0; i < piece / page; i++)
+        for (size_t i = 0; i * page < piece; i++)
             count += pages[i] & 1u;
     }
     errno = saved;
