@@ -64,8 +64,9 @@ OPT_debug     := -O1 -g -fno-omit-frame-pointer
 # src/check: in the release library only hkm_heap_check runs it; in the debug library all calls do.
 # What runs once or never is small likewise, and lies apart (src/libhakmem.ld has the same names, but
 # for options.c, which each process runs, and packet.c, which is no slower so).
-OPT_CHECK_release := -Os -ffunction-sections -fdata-sections
+OPT_CHECK_release := -Oz -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
+OPT_COLD_release  := -Os -ffunction-sections -fdata-sections
 COLD_release := $(addprefix src/core/,backtrace.c foreign.c huge.c maps.c options.c packet.c prefault.c report.c stats.c)
 # The loops over blocks take up to 5 % longer where they happen to lie across lines of the code.
 HOT_release     := src/api/override.c $(addprefix src/core/,heap.c slot.c)
@@ -145,7 +146,7 @@ $(OUT)/$(1)/obj/sources: FORCE
 
 $(OUT)/$(1)/obj/%.o: src/%.c $(OUT)/$(1)/obj/flags
 	@mkdir -p $$(@D)
-	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/% $(COLD_$(1)),$$<),$(OPT_CHECK_$(1))) $$(if $$(filter $(HOT_$(1)),$$<),$(OPT_HOT_$(1))) $$(if $$(filter $(DLOPEN),$$<),-foptimize-sibling-calls) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
+	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/%,$$<),$(OPT_CHECK_$(1))) $$(if $$(filter $(COLD_$(1)),$$<),$(OPT_COLD_$(1))) $$(if $$(filter $(HOT_$(1)),$$<),$(OPT_HOT_$(1))) $$(if $$(filter $(DLOPEN),$$<),-foptimize-sibling-calls) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
 
 -include $(SRCS:src/%.c=$(OUT)/$(1)/obj/%.d)
 endef

@@ -38,6 +38,14 @@ HKM_INLINE void entry_free(void *block) {
     front_free("free", block);
 }
 
+/* Where it is rare: not the fast path once more. */
+HKM_INLINE void entry_free_seldom(void *block) {
+    if (CHECKED)
+        check_free("free", block, 0, NULL, ENTRY_FRAME);
+    else
+        alloc_free("free", block);
+}
+
 HKM_INLINE void entry_free_sized(void *block, size_t bytes) {
     if (CHECKED) {
         check_free("free_sized", block, 0, &bytes, ENTRY_FRAME);
@@ -66,10 +74,7 @@ HKM_INLINE void *entry_realloc(void *block, size_t bytes) {
     if (block == NULL)
         return entry_malloc(bytes);
     if (unlikely(bytes == 0)) {
-        if (CHECKED)
-            check_free("free", block, 0, NULL, ENTRY_FRAME);
-        else
-            alloc_free("free", block);
+        entry_free_seldom(block);
         return NULL;
     }
     if (CHECKED)
@@ -81,6 +86,8 @@ HKM_INLINE void *entry_reallocarray(void *block, size_t count, size_t bytes) {
     size_t total;
     if (unlikely(__builtin_mul_overflow(count, bytes, &total)))
         return alloc_out_of_memory();
+    if (!CHECKED && block == NULL) /* rare, too */
+        return alloc_aligned(BLOCK_ALIGN, total);
     return entry_realloc(block, total);
 }
 
@@ -137,7 +144,7 @@ HKM_INLINE void entry_free_aligned_sized(void *block, size_t alignment, size_t b
     }
     if (block != NULL && arena_contains(block) && bytes > alloc_usable("free_aligned_sized", block))
         alloc_check_size("free_aligned_sized", block, bytes);
-    front_free("free_aligned_sized", block);
+    alloc_free("free_aligned_sized", block);
 }
 
 /* C++'s delete of an aligned type, which need not know the size. */

@@ -18,7 +18,7 @@ void cfree(void *block);
 
 HKM_PUBLIC void *malloc(size_t bytes) { return entry_malloc(bytes); }
 HKM_PUBLIC void free(void *block) { entry_free(block); }
-HKM_PUBLIC void cfree(void *block) { entry_free(block); }
+HKM_PUBLIC void cfree(void *block) { entry_free_seldom(block); }
 HKM_PUBLIC void *calloc(size_t count, size_t bytes) { return entry_calloc(count, bytes); }
 HKM_PUBLIC void *realloc(void *block, size_t bytes) { return entry_realloc(block, bytes); }
 HKM_PUBLIC void *reallocarray(void *block, size_t count, size_t bytes) {

@@ -4,6 +4,8 @@
 #ifndef HKM_BASE_TEXT_H
 #define HKM_BASE_TEXT_H
 
+#include <string.h>
+
 #include "base/config.h"
 
 struct text {
@@ -43,7 +45,7 @@ static inline void text_column(struct text *t, size_t column) {
 
 /* "1.5 MiB" */
 static inline void text_bytes(struct text *t, uint64_t bytes) {
-    static const char *const units[] = {" B", " KiB", " MiB", " GiB", " TiB"};
+    static const char units[][5] = {" B", " KiB", " MiB", " GiB", " TiB"};
     unsigned u = 0;
     uint64_t tenths = bytes > UINT64_MAX / 16 ? UINT64_MAX / 16 * 10 : bytes * 10;
     while (tenths >= 10240 && u < 4) {
@@ -57,5 +59,8 @@ static inline void text_bytes(struct text *t, uint64_t bytes) {
     }
     text_add(t, units[u]);
 }
+
+/* For strings that stand one behind the other: the next one. */
+static inline const char *text_behind(const char *string) { return string + strlen(string) + 1; }
 
 #endif

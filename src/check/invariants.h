@@ -205,37 +205,43 @@
     X(B5, "size", 1, check_free, "free_sized is told the size that was asked for")               \
     X(B6, "alignment", 1, check_free,                                                            \
       "free_aligned_sized is told the alignment that was asked for")                             \
-    X(B7, "dead-block", 1, check_realloc, "what is resized or asked about is live")              \
-    X(B8, "redzone-after", 1, check_redzones,                                                    \
-      "nobody writes behind the bytes that were asked for")                                      \
-    X(B9, "redzone-before", 1, check_redzones, "nobody writes before a block's first byte")      \
-    X(B10, "write-after-free", 1, check_evict, "nobody writes to a block in the quarantine")     \
-    X(B11, "write-before-reuse", 1, born, "nobody writes to a block that is free")               \
-    X(B12, "handed-out", 1, born,                                                                \
-      "a block that core hands out is not live, nor in the quarantine")                          \
-    X(B13, "record-live", 3, walk_records,                                                       \
-      "a record is LIVE or QUARANTINED <=> core holds the block for live")                       \
-    X(B14, "quarantined", 1, quarantine_walk,                                                    \
-      "a block in the quarantine has a record that says so")                                     \
-    X(B15, "quarantine-bytes", 3, quarantine_walk,                                               \
-      "the quarantine's bytes are the sum over its blocks")                                      \
-    X(B16, "quarantine-count", 3, quarantine_walk,                                               \
-      "the quarantine's count is the number of its blocks")                                      \
-    X(B17, "record-size", 3, walk_records,                                                       \
-      "a live block's size asked for leaves room for its redzone")                               \
-    X(B18, "record-align", 3, walk_records, "a live block is aligned as was asked for")          \
-    X(B19, "record-stack", 3, walk_records, "a record names stacks that are kept")               \
+    X(B7, "dead-block", 1, check_realloc, "what is resized or asked about is live")
+
+/* Of the shadow beside the data. */
+#define INVARIANTS_SHADOW(X)                                                                 \
+    X(B8, "redzone-after", 1, check_redzones,                                                \
+      "nobody writes behind the bytes that were asked for")                                  \
+    X(B9, "redzone-before", 1, check_redzones, "nobody writes before a block's first byte")  \
+    X(B10, "write-after-free", 1, check_evict, "nobody writes to a block in the quarantine") \
+    X(B11, "write-before-reuse", 1, born, "nobody writes to a block that is free")           \
+    X(B12, "handed-out", 1, born,                                                            \
+      "a block that core hands out is not live, nor in the quarantine")                      \
+    X(B13, "record-live", 3, walk_records,                                                   \
+      "a record is LIVE or QUARANTINED <=> core holds the block for live")                   \
+    X(B14, "quarantined", 1, quarantine_walk,                                                \
+      "a block in the quarantine has a record that says so")                                 \
+    X(B15, "quarantine-bytes", 3, quarantine_walk,                                           \
+      "the quarantine's bytes are the sum over its blocks")                                  \
+    X(B16, "quarantine-count", 3, quarantine_walk,                                           \
+      "the quarantine's count is the number of its blocks")                                  \
+    X(B17, "record-size", 3, walk_records,                                                   \
+      "a live block's size asked for leaves room for its redzone")                           \
+    X(B18, "record-align", 3, walk_records, "a live block is aligned as was asked for")      \
+    X(B19, "record-stack", 3, walk_records, "a record names stacks that are kept")           \
     X(B20, "record-state", 3, walk_records, "a record is in one of its states")
 
-#define INVARIANTS(X)       \
-    INVARIANTS_ARENA(X)     \
-    INVARIANTS_SUPERSLAB(X) \
-    INVARIANTS_SLOT(X)      \
-    INVARIANTS_POOL(X)      \
-    INVARIANTS_HEAP(X)      \
-    INVARIANTS_LARGE(X)     \
-    INVARIANTS_COUNTERS(X)  \
+#define INVARIANTS_EVERY_BUILD(X) \
+    INVARIANTS_ARENA(X)           \
+    INVARIANTS_SUPERSLAB(X)       \
+    INVARIANTS_SLOT(X)            \
+    INVARIANTS_POOL(X)            \
+    INVARIANTS_HEAP(X)            \
+    INVARIANTS_LARGE(X)           \
+    INVARIANTS_COUNTERS(X)        \
     INVARIANTS_BLOCKS(X)
+#define INVARIANTS(X)         \
+    INVARIANTS_EVERY_BUILD(X) \
+    INVARIANTS_SHADOW(X)
 
 #define INVARIANT_ENUM(number, keyword, level, function, text) INV_##number,
 enum invariant { INVARIANTS(INVARIANT_ENUM) INVARIANT_COUNT };

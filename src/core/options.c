@@ -9,53 +9,80 @@
 
 #define PREFIX "HAKMEM_" /* of environment variables */
 
-#define DEFAULTS_                                                                                 \
-    .fast_cap = MAGAZINE_ENTRIES_MAX, .fill_batch = 256, .drain_interval = 250,                   \
-    .purge_delay_ms = 1000, .lru_superslabs = 1024, .big_cache_mib = 256, .prewarm = 0,           \
-    .arena_mib = 1048576, .large_pages = LARGE_PAGES_AUTO, .prefault = PREFAULT_AUTO,             \
-    .stats = STATS_OFF, .crash_report = 0, .acquire_trace = 0, .check_every = 100000,             \
+#define DEFAULTS_                                                                       \
+    .fast_cap = MAGAZINE_ENTRIES_MAX, .fill_batch = 256, .drain_interval = 250,         \
+    .purge_delay_ms = 1000, .lru_superslabs = 1024, .big_cache_mib = 256, .prewarm = 0, \
+    .arena_mib = 1048576, .large_pages = LARGE_PAGES_AUTO, .prefault = PREFAULT_AUTO,   \
+    .stats = STATS_OFF, .crash_report = 0, .acquire_trace = 0, .check_every = 100000,   \
     .check_quiet = 0, .quarantine_kib = 4096, .stack_depth = 16
 
 struct options options = {DEFAULTS_};
 static const struct options defaults = {DEFAULTS_};
 
-#define TABLE(X)                                                                                  \
-    X(fast_cap, 2, MAGAZINE_ENTRIES_MAX, "blocks", NULL,                                          \
-      "most blocks of a class in a thread's front cache")                                         \
-    X(fill_batch, 1, 1024, "blocks", NULL, "most blocks moved to a front cache at once")          \
-    X(drain_interval, 0, 3600000, "ms", NULL, "how often idle front caches are emptied")          \
-    X(purge_delay_ms, 0, 3600000, "ms", NULL,                                                     \
-      "how long free memory is kept before the OS gets it; an eighth, where the heap grows")      \
-    X(lru_superslabs, 0, 524288, "2 MiB", NULL, "most empty SuperSlabs kept with their pages")    \
-    X(big_cache_mib, 0, 1048576, "MiB", NULL, "most memory in freed large blocks kept whole")     \
-    X(prewarm, 0, 4096, "2 MiB", NULL, "SuperSlabs made ready at start")                          \
-    X(arena_mib, 8, 1048576, "MiB", NULL, "address space to reserve at most")                     \
-    X(large_pages, 0, 2, "", "off|on|auto", "huge pages (auto: where memory is filled)")          \
-    X(prefault, 0, 2, "", "off|on|auto",                                                          \
-      "pages made resident ahead of use (auto: where faults are dear)")                           \
-    X(stats, 0, 1, "", "off|exit", "print statistics at exit")                                    \
-    X(crash_report, 0, 1, "", "off|on", "report on SIGSEGV, SIGBUS and SIGABRT too")              \
-    X(acquire_trace, 0, 1, "", "off|on", "debug build: a line for each slot acquired")            \
-    X(check_every, 0, 1000000000, "calls", NULL,                                                  \
-      "debug build: calls between two walks of the whole heap; 0: none")                          \
-    X(check_quiet, 0, 1, "", "off|on", "no other thread allocates during a walk of the heap")     \
-    X(quarantine_kib, 0, 1048576, "KiB", NULL, "debug build: freed blocks kept from reuse")       \
-    X(stack_depth, 0, 32, "frames", NULL, "debug build: return addresses kept of a stack")
+#define TABLE(X)                                                                              \
+    X(fast_cap, 2, MAGAZINE_ENTRIES_MAX, "blocks", "",                                        \
+      "most blocks of a class in a thread's front cache")                                     \
+    X(fill_batch, 1, 1024, "blocks", "", "most blocks moved to a front cache at once")        \
+    X(drain_interval, 0, 3600000, "ms", "", "how often idle front caches are emptied")        \
+    X(purge_delay_ms, 0, 3600000, "ms", "",                                                   \
+      "how long free memory is kept before the OS gets it; an eighth, where the heap grows")  \
+    X(lru_superslabs, 0, 524288, "2 MiB", "", "most empty SuperSlabs kept with their pages")  \
+    X(big_cache_mib, 0, 1048576, "MiB", "", "most memory in freed large blocks kept whole")   \
+    X(prewarm, 0, 4096, "2 MiB", "", "SuperSlabs made ready at start")                        \
+    X(arena_mib, 8, 1048576, "MiB", "", "address space to reserve at most")                   \
+    X(large_pages, 0, 2, "", "off|on|auto", "huge pages (auto: where memory is filled)")      \
+    X(prefault, 0, 2, "", "off|on|auto",                                                      \
+      "pages made resident ahead of use (auto: where faults are dear)")                       \
+    X(stats, 0, 1, "", "off|exit", "print statistics at exit")                                \
+    X(crash_report, 0, 1, "", "off|on", "report on SIGSEGV, SIGBUS and SIGABRT too")          \
+    X(acquire_trace, 0, 1, "", "off|on", "debug build: a line for each slot acquired")        \
+    X(check_every, 0, 1000000000, "calls", "",                                                \
+      "debug build: calls between two walks of the whole heap; 0: none")                      \
+    X(check_quiet, 0, 1, "", "off|on", "no other thread allocates during a walk of the heap") \
+    X(quarantine_kib, 0, 1048576, "KiB", "", "debug build: freed blocks kept from reuse")     \
+    X(stack_depth, 0, 32, "frames", "", "debug build: return addresses kept of a stack")
+
+/* Four strings a row, one behind the other: pointers to them would be relocations, for which each
+ * process that loads the library pays in time and memory. */
+#define STRINGS(name, unit, words, help) #name "\0" unit "\0" words "\0" help
+#define MEMBER(name, min, max, unit, words, help) \
+    char name[sizeof STRINGS(name, unit, words, help)];
+#define ROW(name, min, max, unit, words, help) STRINGS(name, unit, words, help),
+static const struct { TABLE(MEMBER) } strings = {TABLE(ROW)};
+
+#define RANGE(name, min, max, unit, words, help) {min, max},
+static const struct { uint32_t min, max; } ranges[] = {TABLE(RANGE)};
+
+#define NUMBER(name, min, max, unit, words, help) NUMBER_##name,
+enum { TABLE(NUMBER) OPTION_COUNT };
+_Static_assert(OPTION_COUNT * sizeof(uint64_t) == sizeof(struct options), "one row an option");
+#define IN_ORDER(name, min, max, unit, words, help)                                    \
+    _Static_assert(offsetof(struct options, name) == NUMBER_##name * sizeof(uint64_t), \
+                   "rows are in the struct's order");
+TABLE(IN_ORDER)
 
 struct entry {
-    const char *name;
-    size_t offset;
-    uint64_t min, max;
-    const char *unit, *words, *help;
+    unsigned number;
+    uint32_t min, max;
+    const char *name, *unit, *words, *help; /* no words: a number */
 };
-#define ENTRY(name, min, max, unit, words, help) \
-    {#name, offsetof(struct options, name), min, max, unit, words, help},
-static const struct entry table[] = {TABLE(ENTRY)};
-#define OPTION_COUNT (sizeof table / sizeof table[0])
-_Static_assert(OPTION_COUNT * sizeof(uint64_t) == sizeof(struct options), "one row an option");
+
+/* The row behind `e`; at first, all of `e` is 0. */
+static bool next_entry(struct entry *e) {
+    e->number = e->name == NULL ? 0 : e->number + 1;
+    if (e->number == OPTION_COUNT)
+        return false;
+    e->name = e->name == NULL ? (const char *)&strings : text_behind(e->help);
+    e->unit = text_behind(e->name);
+    e->words = text_behind(e->unit);
+    e->help = text_behind(e->words);
+    e->min = ranges[e->number].min;
+    e->max = ranges[e->number].max;
+    return true;
+}
 
 static uint64_t *value_of(struct options *from, const struct entry *e) {
-    return (uint64_t *)(void *)((char *)from + e->offset);
+    return (uint64_t *)(void *)from + e->number;
 }
 
 static void say(const struct text *line) { os_write(2, line->chars, line->used); }
@@ -63,7 +90,7 @@ static void say(const struct text *line) { os_write(2, line->chars, line->used);
 /* Appends the word for a value of a choice, or the number. */
 static void add_value(struct text *line, const struct entry *e, uint64_t value) {
     const char *word = e->words;
-    if (word == NULL) {
+    if (*word == '\0') {
         text_dec(line, value);
         return;
     }
@@ -92,7 +119,7 @@ static void complain(const char *text, size_t length, const char *why) {
 
 static bool parse_word(const struct entry *e, const char *text, size_t length, uint64_t *value) {
     uint64_t n = 0;
-    for (const char *word = e->words; word != NULL; n++) {
+    for (const char *word = *e->words == '\0' ? NULL : e->words; word != NULL; n++) {
         const char *end = strchr(word, '|');
         size_t size = end == NULL ? strlen(word) : (size_t)(end - word);
         if (size == length && memcmp(word, text, size) == 0) {
@@ -143,12 +170,12 @@ static void read_pair(const char *pair, size_t length, bool *help) {
         *help = true;
         return;
     }
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        if (strlen(table[i].name) == name && memcmp(table[i].name, pair, name) == 0) {
+    for (struct entry e = {0}; next_entry(&e);) {
+        if (strlen(e.name) == name && memcmp(e.name, pair, name) == 0) {
             if (equals == NULL)
                 complain(pair, length, "has no value");
             else
-                set(&table[i], equals + 1, length - name - 1, pair, length);
+                set(&e, equals + 1, length - name - 1, pair, length);
             return;
         }
     }
@@ -159,14 +186,13 @@ static int upper(int c) { return c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c; }
 
 /* HAKMEM_NAME=value, from NAME on. */
 static void read_variable(const char *rest) {
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        const char *name = table[i].name;
+    for (struct entry e = {0}; next_entry(&e);) {
         size_t length = 0;
-        while (name[length] != '\0' && rest[length] == upper(name[length]))
+        while (e.name[length] != '\0' && rest[length] == upper(e.name[length]))
             length++;
-        if (name[length] == '\0' && rest[length] == '=') {
+        if (e.name[length] == '\0' && rest[length] == '=') {
             const char *whole = rest - (sizeof PREFIX - 1);
-            set(&table[i], rest + length + 1, strlen(rest + length + 1), whole, strlen(whole));
+            set(&e, rest + length + 1, strlen(rest + length + 1), whole, strlen(whole));
             return;
         }
     }
@@ -187,27 +213,26 @@ static HKM_COLD void print_help(void) {
         "hakmem options (HAKMEM_OPTIONS=\"name=value,...\" or HAKMEM_NAME=value)\n"
         "name            value     default   range          unit    meaning\n";
     os_write(2, head, sizeof head - 1);
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        const struct entry *e = &table[i];
+    for (struct entry e = {0}; next_entry(&e);) {
         struct options initial = defaults;
         struct text line = {0};
-        text_add(&line, e->name);
+        text_add(&line, e.name);
         text_column(&line, 16);
-        add_value(&line, e, *value_of(&options, e));
+        add_value(&line, &e, *value_of(&options, &e));
         text_column(&line, 26);
-        add_value(&line, e, *value_of(&initial, e));
+        add_value(&line, &e, *value_of(&initial, &e));
         text_column(&line, 36);
-        if (e->words != NULL) {
-            text_add(&line, e->words);
+        if (*e.words != '\0') {
+            text_add(&line, e.words);
         } else {
-            text_dec(&line, e->min);
+            text_dec(&line, e.min);
             text_add(&line, "..");
-            text_dec(&line, e->max);
+            text_dec(&line, e.max);
         }
         text_column(&line, 51);
-        text_add(&line, e->unit);
+        text_add(&line, e.unit);
         text_column(&line, 59);
-        text_add(&line, e->help);
+        text_add(&line, e.help);
         text_add(&line, "\n");
         say(&line);
     }

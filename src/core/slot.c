@@ -18,7 +18,7 @@ const bool slot_legal[SLOT_STATES][SLOT_STATES] = {
     [SLOT_CACHED] = {[SLOT_LARGE] = true, [SLOT_UNUSED] = true},
 };
 
-const char *const slot_state_name[SLOT_STATES] = {
+const char slot_state_name[SLOT_STATES][7] = {
     [SLOT_UNUSED] = "UNUSED", [SLOT_ACTIVE] = "ACTIVE", [SLOT_EMPTY] = "EMPTY",
     [SLOT_LARGE] = "LARGE",   [SLOT_CACHED] = "CACHED",
 };

@@ -44,7 +44,7 @@ enum slot_state { SLOT_UNUSED, SLOT_ACTIVE, SLOT_EMPTY, SLOT_LARGE, SLOT_CACHED,
 
 /* slot_legal[from][to]: the one table of transitions that code, checker and tests read. */
 extern const bool slot_legal[SLOT_STATES][SLOT_STATES];
-extern const char *const slot_state_name[SLOT_STATES];
+extern const char slot_state_name[SLOT_STATES][7];
 
 #define SLOT_INLINE_WORDS 8u
 #define AHEAD_NEVER UINT32_MAX
