@@ -262,7 +262,7 @@ static void take_scratch(struct walk *w) {
     w->listed = (uint64_t *)(void *)(start + (size_t)w->slots * (SLOT_BLOCKS_MAX / 8));
 }
 
-/* A sandbox may keep from us what is resident: the page of this very function is. */
+/* A sandbox may not say what is resident: the page that `here` lies in is. */
 static bool tells_resident(void) {
     char here = 0;
     void *page = (void *)round_down((uintptr_t)&here, os_page_bytes());
