@@ -62,8 +62,8 @@ CHECK_debug   := 2
 OPT_release   := -O3 -g
 OPT_debug     := -O1 -g -fno-omit-frame-pointer
 # src/check: in the release library only hkm_heap_check runs it; in the debug library all calls do.
-# What runs once or never is small likewise, and lies apart (src/libhakmem.ld has the same names, but
-# for options.c, which each process runs, and packet.c, which is no slower so).
+# What runs once or never is small, too, and lies apart (src/libhakmem.ld has the same names, but for
+# options.c, which each process runs and whose strings few read, and packet.c, which is no slower so).
 OPT_CHECK_release := -Oz -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
 OPT_COLD_release  := -Os -ffunction-sections -fdata-sections

@@ -104,6 +104,7 @@ static void impossible_sizes_give_null_and_enomem(void) {
         EXPECT_REFUSED(realloc(NULL, bytes), ENOMEM);
         EXPECT_REFUSED(realloc(hide(kept), bytes), ENOMEM);
         EXPECT_REFUSED(reallocarray(hide(kept), 1, bytes), ENOMEM);
+        EXPECT_REFUSED(reallocarray(NULL, 1, bytes), ENOMEM);
         EXPECT_REFUSED(memalign(64, bytes), ENOMEM);
         EXPECT_REFUSED(aligned_alloc(4096, bytes), ENOMEM);
         EXPECT_REFUSED(valloc(bytes), ENOMEM);
@@ -247,6 +248,27 @@ static void realloc_of_null_allocates_and_to_zero_frees(void) {
         result = reallocarray(block, hide_size(0), 8);
         EXPECT(result == NULL, "reallocarray(p, 0, 8): expected NULL, found %p", result);
     }
+    for (size_t count = 0; count < MIB; count = count * 5 / 4 + 1)
+        expect_block("reallocarray of NULL", reallocarray(NULL, hide_size(count), 3), count * 3,
+                     16);
+}
+
+/* glibc's headers no longer have it, its library does for old programs. */
+static void cfree_frees(void) {
+    void (*old_name)(void *);
+    void *found = dlsym(RTLD_DEFAULT, "cfree");
+    REQUIRE(found != NULL, "cfree: expected it exported");
+    memcpy(&old_name, &found, sizeof found);
+    for (size_t bytes = 1; bytes < 3 * MIB; bytes = bytes * 3 + 1) {
+        void *block = malloc(bytes);
+        REQUIRE(block != NULL, "malloc(%zu): expected a block", bytes);
+        void *was = hide(block);
+        errno = 1234;
+        old_name(block);
+        EXPECT(errno == 1234, "cfree: expected errno kept, found %d", errno);
+        EXPECT(block_is_live(was) != 1, "cfree of %zu bytes left the block live", bytes);
+    }
+    old_name(hide(NULL));
 }
 
 static void usable_size_and_free_of_null_are_harmless(void) {
@@ -309,6 +331,7 @@ static const struct check checks[] = {
     CHECK(many_aligned_blocks_live_together_without_overlap, 0),
     CHECK(valloc_and_pvalloc_give_whole_aligned_pages, 0),
     CHECK(realloc_of_null_allocates_and_to_zero_frees, 0),
+    CHECK(cfree_frees, 1),
     CHECK(usable_size_and_free_of_null_are_harmless, 0),
     CHECK(free_sized_and_free_aligned_sized_free, 1),
     CHECK(mallopt_and_trim_answer_and_leave_the_heap_working, 0),

@@ -32,7 +32,7 @@ static const struct options defaults = {DEFAULTS_};
     X(arena_mib, 8, 1048576, "MiB", "", "address space to reserve at most")                   \
     X(large_pages, 0, 2, "", "off|on|auto", "huge pages (auto: where memory is filled)")      \
     X(prefault, 0, 2, "", "off|on|auto",                                                      \
-      "pages made resident ahead of use (auto: where faults are dear)")                       \
+      "pages made resident ahead of use, huge pages later (auto: where faults are dear)")     \
     X(stats, 0, 1, "", "off|exit", "print statistics at exit")                                \
     X(crash_report, 0, 1, "", "off|on", "report on SIGSEGV, SIGBUS and SIGABRT too")          \
     X(acquire_trace, 0, 1, "", "off|on", "debug build: a line for each slot acquired")        \
