@@ -198,6 +198,9 @@ $(REL)/dist/libhkm.a $(REL)/dist/libhakmem.a:
 #   $(OUT)/valgrind/test/unit/NAME    the same for valgrind: release, without Criterion (forked.inc)
 #   $(OUT)/<variant>/test/api/NAME    sanity/api/NAME.c with the variant's libhkm
 #   $(OUT)/test/plain/NAME, $(OUT)/test/misuse/NAME    with no allocator linked, for LD_PRELOAD
+#   $(OUT)/test/page64k.so          tells a library that is preloaded after it of larger pages
+#
+# ci/test makes some of these for aarch64, too, by OUT=$(OUT)/aarch64 and a cross compiler as CC.
 #
 # A source may ask for more with a comment line `test-flags: -lfoo -static`.  What the compiler
 # says goes to NAME.log (the misuse programs draw warnings on purpose); the program is gone while
@@ -238,6 +241,9 @@ $(OUT)/test/%: sanity/%.c
 $(OUT)/test/%: sanity/%.cc
 	$(call compile_test,$(CXX) -std=c++17 $(PLAIN_CFLAGS),-ldl -lm)
 -include $(wildcard $(OUT)/test/*/*.d)
+# To be preloaded before a library: tells it of pages of so many KiB.
+$(OUT)/test/page%k.so: sanity/page_size.c
+	$(call compile_test,$(CC) -std=c11 -O1 -g -D_GNU_SOURCE -Wall -Wextra -DPAGE_BYTES=$*u*1024u -fPIC -shared,-ldl)
 
 # ---- run, test, lint ------------------------------------------------------------
 

@@ -77,7 +77,7 @@ static pthread_barrier_t all_hold;
 
 /* Leaves a heap of its own with something in it. */
 static void *live_once(void *argument) {
-    static __thread void *blocks[3000];
+    void *blocks[3000];
     for (size_t i = 0; i < COUNT_OF(blocks); i++)
         blocks[i] = malloc(16 + i);
     pthread_barrier_wait(&all_hold);

@@ -354,13 +354,16 @@ Test(large, a_moved_block_that_shrinks_or_dies_leaves_slots_that_read_as_zeros) 
 }
 
 Test(large, what_stays_behind_the_pages_that_move_is_not_clean) {
+    const size_t less = 3 * os_page_bytes();
+    if (less >= SLOT_BYTES)
+        return; /* a page is all of a slot, which goes with it */
     start_arena(MIB(256));
     uint32_t slot = alloc(MIB(8));
     stamp(slot, MIB(8), 0x68);
-    check(large_resize(slot, MIB(8) - KIB(12)), "its slots stay, and what is in the last pages");
+    check(large_resize(slot, MIB(8) - less), "its slots stay, and what is in the last pages");
     check(slot_head(slot)->run_slots == 128);
     uint32_t to = arena_slot_of(large_move(slot, MIB(24)));
-    check(has_stamp(to, MIB(8) - KIB(12), 0x68));
+    check(has_stamp(to, MIB(8) - less, 0x68));
     check(check_free(slot, 128) == 0);
 }
 
@@ -628,7 +631,7 @@ Test(large, a_block_of_a_sparse_program_is_cleared_by_giving_its_pages_back) {
 Test(large, a_block_of_any_other_program_stays_resident_when_it_is_cleared) {
     start_arena(MIB(512));
     check(resident_when_cleared(MIB(3)) == MIB(3));
-    check(resident_when_cleared(KIB(300) + 4096) == KIB(300) + 4096);
+    check(resident_when_cleared(KIB(320)) == KIB(320));
 }
 
 Test(large, only_what_was_asked_for_is_cleared) {
