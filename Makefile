@@ -35,6 +35,8 @@ OVERRIDE := $(filter src/api/override%.c,$(SRCS))
 PREFIXED := $(filter-out $(OVERRIDE),$(SRCS))
 # In the shared libraries alone: a static program has a dlopen of its own.
 DLOPEN   := src/api/override_dlopen.c
+# Whose functions hand on to others: these must see the caller's frame, or its return address.
+TAIL     := $(DLOPEN) src/api/override_cxx.c
 ARCHIVED := $(filter-out $(DLOPEN),$(SRCS))
 HEADERS  := $(sort $(wildcard include/hakmem/*.h src/*/*.h))
 MAP      := src/libhakmem.map
@@ -146,7 +148,7 @@ $(OUT)/$(1)/obj/sources: FORCE
 
 $(OUT)/$(1)/obj/%.o: src/%.c $(OUT)/$(1)/obj/flags
 	@mkdir -p $$(@D)
-	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/%,$$<),$(OPT_CHECK_$(1))) $$(if $$(filter $(COLD_$(1)),$$<),$(OPT_COLD_$(1))) $$(if $$(filter $(HOT_$(1)),$$<),$(OPT_HOT_$(1))) $$(if $$(filter $(DLOPEN),$$<),-foptimize-sibling-calls) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
+	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/%,$$<),$(OPT_CHECK_$(1))) $$(if $$(filter $(COLD_$(1)),$$<),$(OPT_COLD_$(1))) $$(if $$(filter $(HOT_$(1)),$$<),$(OPT_HOT_$(1))) $$(if $$(filter $(TAIL),$$<),-foptimize-sibling-calls) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
 
 -include $(SRCS:src/%.c=$(OUT)/$(1)/obj/%.d)
 endef

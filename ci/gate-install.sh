@@ -72,6 +72,11 @@ try use-dynamic-c++ g++ "${cflags[@]}" "$scratch/use.cc" "${libs[@]}"
 try use-static gcc -static "${cflags[@]}" "$scratch/use.c" "${static_libs[@]}"
 try use-static-c++ g++ -static "${cflags[@]}" "$scratch/use.cc" "${static_libs[@]}"
 try use-archive gcc "${cflags[@]}" "$scratch/use.c" "$libdir/libhakmem.a"
+# operators of the program's own beside the archive's
+if ! g++ -std=c++17 -D_GNU_SOURCE -static -o "$scratch/own-operators" sanity/plain/replaced_operators.cc "${static_libs[@]}" ||
+    ! env -u HAKMEM_LIB "$scratch/own-operators" plain_forms_reach_the_programs_own >/dev/null; then
+    complain "operators of a program's own beside the archive's"
+fi
 try use-prefix gcc "${cflags[@]}" "$scratch/use.c" "$libdir/libhkm.a"
 try use-prefix-static gcc -static "${cflags[@]}" "$scratch/use.c" "$libdir/libhkm.a"
 

@@ -56,9 +56,10 @@ HKM_INLINE void entry_free_sized(void *block, size_t bytes) {
     bool fits = bytes <= FAST_BYTES_MAX && back < heap->arena_bytes &&
                 (uint16_t)atomic_get(&heap->class_map[back >> SLOT_SHIFT], relaxed) ==
                     sizeclass_fast[(bytes + 15) >> 4];
-    if (unlikely(!fits))
-        alloc_check_size("free_sized", block, bytes);
-    front_free("free_sized", block);
+    if (likely(fits))
+        front_free("free_sized", block);
+    else
+        alloc_free_sized("free_sized", block, bytes);
 }
 
 HKM_INLINE void *entry_calloc(size_t count, size_t bytes) {
@@ -143,8 +144,9 @@ HKM_INLINE void entry_free_aligned_sized(void *block, size_t alignment, size_t b
         return;
     }
     if (block != NULL && arena_contains(block) && bytes > alloc_usable("free_aligned_sized", block))
-        alloc_check_size("free_aligned_sized", block, bytes);
-    alloc_free("free_aligned_sized", block);
+        alloc_free_sized("free_aligned_sized", block, bytes);
+    else
+        alloc_free("free_aligned_sized", block);
 }
 
 /* C++'s delete of an aligned type, which need not know the size. */

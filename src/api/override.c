@@ -16,12 +16,26 @@ void free_sized(void *block, size_t bytes);
 void free_aligned_sized(void *block, size_t alignment, size_t bytes);
 void cfree(void *block);
 
+/* A program may have malloc, free and realloc of its own, as browsers do, but not all that glibc
+ * builds on these: that then goes to the program's. (To a compiler both may be the same.) */
+#define OWN(name) __attribute__((alias(#name), visibility("hidden"), leaf, nothrow))
+extern __typeof__(free) own_free OWN(free);
+extern __typeof__(realloc) own_realloc OWN(realloc);
+static bool is_other(uintptr_t found, uintptr_t own) {
+    __asm__("" : "+r"(found));
+    return found != own;
+}
+#define REPLACED(name) unlikely(is_other((uintptr_t)name, (uintptr_t)own_##name))
+
 HKM_PUBLIC void *malloc(size_t bytes) { return entry_malloc(bytes); }
 HKM_PUBLIC void free(void *block) { entry_free(block); }
 HKM_PUBLIC void cfree(void *block) { entry_free_seldom(block); }
 HKM_PUBLIC void *calloc(size_t count, size_t bytes) { return entry_calloc(count, bytes); }
 HKM_PUBLIC void *realloc(void *block, size_t bytes) { return entry_realloc(block, bytes); }
 HKM_PUBLIC void *reallocarray(void *block, size_t count, size_t bytes) {
+    size_t total;
+    if (REPLACED(realloc) && !__builtin_mul_overflow(count, bytes, &total))
+        return realloc(block, total);
     return entry_reallocarray(block, count, bytes);
 }
 HKM_PUBLIC void *aligned_alloc(size_t alignment, size_t bytes) {
@@ -35,9 +49,17 @@ HKM_PUBLIC void *memalign(size_t alignment, size_t bytes) {
 }
 HKM_PUBLIC void *valloc(size_t bytes) { return entry_aligned(os_page_bytes(), bytes); }
 HKM_PUBLIC void *pvalloc(size_t bytes) { return entry_pvalloc(bytes); }
-HKM_PUBLIC void free_sized(void *block, size_t bytes) { entry_free_sized(block, bytes); }
+HKM_PUBLIC void free_sized(void *block, size_t bytes) {
+    if (REPLACED(free))
+        free(block);
+    else
+        entry_free_sized(block, bytes);
+}
 HKM_PUBLIC void free_aligned_sized(void *block, size_t alignment, size_t bytes) {
-    entry_free_aligned_sized(block, alignment, bytes);
+    if (REPLACED(free))
+        free(block);
+    else
+        entry_free_aligned_sized(block, alignment, bytes);
 }
 HKM_PUBLIC size_t malloc_usable_size(void *block) { return entry_usable_size(block); }
 HKM_PUBLIC int malloc_trim(size_t pad) { return hkm_malloc_trim(pad); }

@@ -4,6 +4,10 @@
  *             std::bad_alloc by libstdc++'s own functions, which are there whenever C++ code can
  *             call these; the library itself does not need libstdc++. Compiled with -fexceptions,
  *             so that the exception passes through.
+ * Replaced    a program may have some of them of its own, often new and delete alone. So the
+ *             others are what the standard says of them ([new.delete]): an array's is the plain
+ *             one, a sized delete the one without a size, nothrow the throwing one, as the program
+ *             has these. All are weak: a program linked with libhakmem.a may do so, too.
  */
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -32,62 +36,140 @@ static HKM_COLD void *new_throwing(size_t alignment, size_t bytes) {
     }
 }
 
-/* The new-handler may throw, and only C++ can catch: libstdc++'s own nothrow form does, around a
- * call of the throwing form, which is ours. */
-static HKM_COLD void *new_nothrow(size_t alignment, size_t bytes, const void *tag) {
-    if (get_new_handler == NULL || get_new_handler() == NULL)
-        return NULL;
-    if (alignment <= BLOCK_ALIGN) {
-        void *(*next)(size_t, const void *) =
-            (void *(*)(size_t, const void *))dlsym(RTLD_NEXT, "_ZnwmRKSt9nothrow_t");
-        return next != NULL ? next(bytes, tag) : NULL;
-    }
-    void *(*next)(size_t, size_t, const void *) = (void *(*)(size_t, size_t, const void *))dlsym(
-        RTLD_NEXT, "_ZnwmSt11align_val_tRKSt9nothrow_t");
-    return next != NULL ? next(bytes, alignment, tag) : NULL;
-}
-
 HKM_INLINE void *plain(size_t bytes) {
     void *block = entry_malloc(bytes);
     return likely(block != NULL) ? block : new_throwing(BLOCK_ALIGN, bytes);
-}
-HKM_INLINE void *plain_nothrow(size_t bytes, const void *tag) {
-    void *block = entry_malloc(bytes);
-    return likely(block != NULL) ? block : new_nothrow(BLOCK_ALIGN, bytes, tag);
 }
 HKM_INLINE void *aligned(size_t bytes, size_t alignment) {
     void *block = entry_aligned(alignment, bytes);
     return likely(block != NULL) ? block : new_throwing(alignment, bytes);
 }
-HKM_INLINE void *aligned_nothrow(size_t bytes, size_t alignment, const void *tag) {
-    void *block = entry_aligned(alignment, bytes);
-    return likely(block != NULL) ? block : new_nothrow(alignment, bytes, tag);
+
+/* Declares an operator by its mangled name: operator_NAME is what the program finds under it,
+ * own_NAME what stands here. */
+#define OPERATOR(type, name, parameters)                             \
+    type operator##name parameters __asm__(#name);                   \
+    extern __typeof__(operator##name) own##name __asm__("own" #name) \
+        __attribute__((alias(#name), visibility("hidden")));         \
+    HKM_PUBLIC __attribute__((weak)) type operator##name parameters
+
+/* To a compiler both may be the same function. */
+HKM_INLINE bool is_other(uintptr_t found, uintptr_t own) {
+    __asm__("" : "+r"(found));
+    return unlikely(found != own);
+}
+#define REPLACED(name) is_other((uintptr_t)operator##name, (uintptr_t)own##name)
+
+OPERATOR(void *, _Znwm, (size_t bytes)) { return plain(bytes); }
+OPERATOR(void, _ZdlPv, (void *block)) { entry_free(block); }
+OPERATOR(void *, _ZnwmSt11align_val_t, (size_t bytes, size_t alignment)) {
+    return aligned(bytes, alignment);
+}
+OPERATOR(void, _ZdlPvSt11align_val_t, (void *block, size_t alignment)) {
+    entry_free_aligned(block, alignment);
 }
 
-/* Declares an operator by its mangled name, and defines it. */
-#define OPERATOR(type, name, parameters, body)     \
-    type operator##name parameters __asm__(#name); \
-    HKM_PUBLIC type operator##name parameters { body; }
+/* ---- arrays ---- */
 
-/* new and new[] differ in name only. */
-#define NEW(suffix, parameters, body)                        \
-    OPERATOR(void *, _Znwm##suffix, parameters, return body) \
-    OPERATOR(void *, _Znam##suffix, parameters, return body)
-#define DELETE(suffix, parameters, body)             \
-    OPERATOR(void, _ZdlPv##suffix, parameters, body) \
-    OPERATOR(void, _ZdaPv##suffix, parameters, body)
+OPERATOR(void *, _Znam, (size_t bytes)) { return operator_Znwm(bytes); }
+OPERATOR(void, _ZdaPv, (void *block)) { operator_ZdlPv(block); }
+OPERATOR(void *, _ZnamSt11align_val_t, (size_t bytes, size_t alignment)) {
+    return operator_ZnwmSt11align_val_t(bytes, alignment);
+}
+OPERATOR(void, _ZdaPvSt11align_val_t, (void *block, size_t alignment)) {
+    operator_ZdlPvSt11align_val_t(block, alignment);
+}
 
-NEW(, (size_t bytes), plain(bytes))
-NEW(RKSt9nothrow_t, (size_t bytes, const void *tag), plain_nothrow(bytes, tag))
-NEW(St11align_val_t, (size_t bytes, size_t alignment), aligned(bytes, alignment))
-NEW(St11align_val_tRKSt9nothrow_t, (size_t bytes, size_t alignment, const void *tag),
-    aligned_nothrow(bytes, alignment, tag))
+/* ---- with a size ---- */
 
-DELETE(, (void *block), entry_free(block))
-DELETE(m, (void *block, size_t bytes), entry_free_sized(block, bytes))
-DELETE(RKSt9nothrow_t, (void *block, const void *tag), (void)tag; entry_free(block))
-DELETE(St11align_val_t, (void *block, size_t alignment), entry_free_aligned(block, alignment))
-DELETE(mSt11align_val_t, (void *block, size_t bytes, size_t alignment),
-       entry_free_aligned_sized(block, alignment, bytes))
-DELETE(St11align_val_tRKSt9nothrow_t, (void *block, size_t alignment, const void *tag),
-       (void)tag; entry_free_aligned(block, alignment))
+OPERATOR(void, _ZdlPvm, (void *block, size_t bytes)) {
+    if (REPLACED(_ZdlPv))
+        operator_ZdlPv(block);
+    else
+        entry_free_sized(block, bytes);
+}
+OPERATOR(void, _ZdaPvm, (void *block, size_t bytes)) {
+    if (REPLACED(_ZdaPv))
+        operator_ZdaPv(block);
+    else
+        own_ZdlPvm(block, bytes);
+}
+OPERATOR(void, _ZdlPvmSt11align_val_t, (void *block, size_t bytes, size_t alignment)) {
+    if (REPLACED(_ZdlPvSt11align_val_t))
+        operator_ZdlPvSt11align_val_t(block, alignment);
+    else
+        entry_free_aligned_sized(block, alignment, bytes);
+}
+OPERATOR(void, _ZdaPvmSt11align_val_t, (void *block, size_t bytes, size_t alignment)) {
+    if (REPLACED(_ZdaPvSt11align_val_t))
+        operator_ZdaPvSt11align_val_t(block, alignment);
+    else
+        own_ZdlPvmSt11align_val_t(block, bytes, alignment);
+}
+
+/* ---- nothrow ---- */
+
+/* new and new[], delete and delete[] differ in name only. */
+#define DELETE_NOTHROW(name)                                               \
+    OPERATOR(void, name##RKSt9nothrow_t, (void *block, const void *tag)) { \
+        (void)tag;                                                         \
+        operator##name(block);                                             \
+    }                                                                      \
+    OPERATOR(void, name##St11align_val_tRKSt9nothrow_t,                    \
+             (void *block, size_t alignment, const void *tag)) {           \
+        (void)tag;                                                         \
+        operator##name##St11align_val_t(block, alignment);                 \
+    }
+
+DELETE_NOTHROW(_ZdlPv)
+DELETE_NOTHROW(_ZdaPv)
+
+/* What throws is a new-handler, or a new of the program's own, and only C++ can catch: libstdc++'s
+ * nothrow forms do, around a call of the throwing form. A static program has none behind this one:
+ * there `own`, what the program has itself, is called as it is, and a new-handler not at all. */
+static HKM_COLD void *next_nothrow(const char *name, size_t bytes, const void *tag,
+                                   void *(*own)(size_t)) {
+    void *(*next)(size_t, const void *) =
+        (void *(*)(size_t, const void *))dlsym(RTLD_NEXT, name);
+    if (next != NULL)
+        return next(bytes, tag);
+    return own != NULL ? own(bytes) : NULL;
+}
+static HKM_COLD void *next_aligned_nothrow(const char *name, size_t bytes, size_t alignment,
+                                           const void *tag, void *(*own)(size_t, size_t)) {
+    void *(*next)(size_t, size_t, const void *) =
+        (void *(*)(size_t, size_t, const void *))dlsym(RTLD_NEXT, name);
+    if (next != NULL)
+        return next(bytes, alignment, tag);
+    return own != NULL ? own(bytes, alignment) : NULL;
+}
+
+/* When a block could not be had. */
+static HKM_COLD bool has_handler(void) {
+    return get_new_handler != NULL && get_new_handler() != NULL;
+}
+
+#define NEW_NOTHROW(name, replaced, replaced_aligned)                                         \
+    OPERATOR(void *, name##RKSt9nothrow_t, (size_t bytes, const void *tag)) {                 \
+        if (replaced)                                                                         \
+            return next_nothrow(#name "RKSt9nothrow_t", bytes, tag, operator##name);          \
+        void *block = entry_malloc(bytes);                                                    \
+        if (likely(block != NULL) || !has_handler())                                          \
+            return block;                                                                     \
+        return next_nothrow(#name "RKSt9nothrow_t", bytes, tag, NULL);                        \
+    }                                                                                         \
+    OPERATOR(void *, name##St11align_val_tRKSt9nothrow_t,                                     \
+             (size_t bytes, size_t alignment, const void *tag)) {                             \
+        if (replaced_aligned)                                                                 \
+            return next_aligned_nothrow(#name "St11align_val_tRKSt9nothrow_t", bytes,         \
+                                        alignment, tag, operator##name##St11align_val_t);     \
+        void *block = entry_aligned(alignment, bytes);                                        \
+        if (likely(block != NULL) || !has_handler())                                          \
+            return block;                                                                     \
+        return next_aligned_nothrow(#name "St11align_val_tRKSt9nothrow_t", bytes, alignment,  \
+                                    tag, NULL);                                               \
+    }
+
+NEW_NOTHROW(_Znwm, REPLACED(_Znwm), REPLACED(_ZnwmSt11align_val_t))
+NEW_NOTHROW(_Znam, REPLACED(_Znam) || REPLACED(_Znwm),
+            REPLACED(_ZnamSt11align_val_t) || REPLACED(_ZnwmSt11align_val_t))

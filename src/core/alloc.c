@@ -240,6 +240,11 @@ void alloc_check_size(const char *call, const void *block, size_t bytes) {
         report_size(call, block, has, bytes);
 }
 
+void alloc_free_sized(const char *call, void *block, size_t bytes) {
+    alloc_check_size(call, block, bytes);
+    alloc_free(call, block);
+}
+
 /* ---- resize ---- */
 
 static void *resize_by_copy(void *block, size_t old, size_t bytes) {

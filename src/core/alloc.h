@@ -26,6 +26,8 @@ void alloc_free_slow(const char *call, void *block);
 void alloc_free_away(const char *call, void *block, uint32_t offset);
 /* Reports when a live block can not have been allocated with `bytes`. */
 void alloc_check_size(const char *call, const void *block, size_t bytes);
+/* alloc_free of what alloc_check_size finds in order. */
+void alloc_free_sized(const char *call, void *block, size_t bytes);
 /* Usable size of a live block; reports any other pointer as misuse of `call`. */
 size_t alloc_usable(const char *call, const void *block);
 /* Whether a pointer lies in a live block. */
