@@ -110,7 +110,7 @@ HKM_INLINE uint32_t slow_paths_of(const struct heap *heap) {
 
 /* Level 2 for the run of the call's block, where its heap is the caller's own. */
 static HKM_NOINLINE void check_run(struct heap *mine, const struct place *place) {
-    if (place == NULL || place->class >= CLASS_COUNT ||
+    if (mine->id == 0 || place == NULL || place->class >= CLASS_COUNT ||
         atomic_get(&slot_at(place->slot)->owner, relaxed) != mine->id || !heap_enter_own(mine))
         return;
     if (arena_class_of_slot(place->slot) == place->class &&
@@ -434,7 +434,7 @@ static void *resize_by_copy(struct place *place, size_t old, size_t bytes, const
  * record would say for so long that it is free, and its neighbours' redzones be written over. */
 static void *resize_unrecorded(void *block, size_t bytes, const void *frame) {
     size_t has = arena_contains(block) && shadow_is_on() ? alloc_usable("realloc", block) : 0;
-    size_t want = has > 0 ? bytes + REDZONE_BYTES : bytes;
+    size_t want = has > 0 && bytes <= PTRDIFF_MAX ? bytes + REDZONE_BYTES : bytes;
     bool stays =
         has > SMALL_BYTES_MAX ? want > SMALL_BYTES_MAX / 2 : want <= has && want >= has / 2;
     if (has == 0 || stays || bytes > PTRDIFF_MAX) {

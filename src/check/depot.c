@@ -75,9 +75,16 @@ HKM_INLINE uintptr_t last_frame(uintptr_t here) {
     return known ? stack_high - 2 * sizeof here : 0;
 }
 
+/* Who has no frame pointers has anything there, and what once was a stack may be unmapped. */
+static HKM_NOINLINE bool is_there(uintptr_t frame) {
+    uintptr_t pair[2];
+    return os_peek((const void *)frame, pair, sizeof pair);
+}
+
 /* Whether the frame above can be followed. */
 HKM_INLINE bool goes_on(uintptr_t frame, uintptr_t above, uintptr_t last) {
-    return above - frame - 1 < FRAME_BYTES_MAX - 1 && above <= last && above % sizeof above == 0;
+    return above - frame - 1 < FRAME_BYTES_MAX - 1 && above <= last && above % sizeof above == 0 &&
+           (likely((above + sizeof above) / KIB(4) == frame / KIB(4)) || is_there(above));
 }
 
 /* Whether following the frames finds this stack. */

@@ -1,6 +1,8 @@
 /* shadow.c -- see shadow.h. */
 #include "check/shadow.h"
 
+#include <string.h>
+
 #include "base/bitset.h"
 #include "base/text.h"
 #include "check/fault.h"
@@ -216,8 +218,14 @@ void shadow_move(uint32_t slot, unsigned from, unsigned to) {
     shadow->last[moves % SHADOW_MOVES] = (struct slot_move){
         shadow_thread(), shadow_sequence(), os_clock_ms(), (uint8_t)from, (uint8_t)to};
     atomic_put(&shadow->moves, moves + 1, release);
-    if (from == SLOT_UNUSED)
-        atomic_add(&shadow->generation, 1, release);
+    if (from == SLOT_UNUSED) {
+        uint32_t next = atomic_get(&shadow->generation, relaxed) + 1;
+        if (next << WORD_GENERATION_SHIFT == 0) { /* a word has 20 bits of it: none is to be old */
+            memset(blocks + (size_t)slot * SHADOW_SLOT_RECORDS, 0, SLOT_SHADOW_BYTES);
+            memset(&shadow->large, 0, sizeof shadow->large);
+        }
+        atomic_put(&shadow->generation, next, release);
+    }
 }
 
 uint32_t shadow_number_thread(void) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "check/quarantine.h"
+#include "core/large.h"
 #include "core/life.h"
 #include "core/options.h"
 
@@ -71,6 +72,13 @@ static bool can_peek(void) {
     return os_peek(&from, &to, 1);
 }
 
+/* A run that a move without success left unmapped (large.c). */
+static bool is_given_up(const char *start) {
+    return large_innards(0).given_up > 0 &&
+           arena_class_of_slot(arena_slot_of(start)) >= CLASS_LARGE_HEAD &&
+           slot_state(large_run_of(start)) == SLOT_CACHED;
+}
+
 static void walk_commits(void) {
     struct arena_innards maps = arena_innards();
     bool peek = can_peek();
@@ -84,7 +92,8 @@ static void walk_commits(void) {
         char *start = arena_slot_start(i * SUPERSLAB_SLOTS);
         char byte;
         bool look = peek && (superslab_in_use(i) || os_resident(start, os_page_bytes()) != 0);
-        must_hold(A4, !look || os_peek(start, &byte, 1), "readable", "inaccessible", start);
+        must_hold(A4, !look || os_peek(start, &byte, 1) || is_given_up(start), "readable",
+                  "inaccessible", start);
     }
 }
 
@@ -229,13 +238,21 @@ static void walk_slots(struct walk *w) {
     }
 }
 
+/* Whether it is the heap's, whose lock is held, and not just being carved or popped for it by a
+ * thread that borrowed the heap, and left the lock for that. */
+static bool is_own(const struct heap *mine, uint32_t slot, unsigned class) {
+    return atomic_get(&slot_at(slot)->owner, acquire) == mine->id &&
+           (slot_state(slot) == SLOT_ACTIVE || mine->bins[class].empty == slot) &&
+           arena_class_of_slot(slot) == class;
+}
+
 /* The runs that the caller's own heap owns, when threads run. */
 static void walk_own_runs(struct walk *w) {
     for (uint32_t slot = 1; w->mine != NULL && slot < w->slots;) {
         unsigned class = superslab_in_use(slot / SUPERSLAB_SLOTS) ? arena_class_of_slot(slot) : 0;
         uint32_t step = 1;
         if (class != 0 && class < CLASS_COUNT && slot % sizeclass_table[class].run_slots == 0 &&
-            atomic_get(&slot_at(slot)->owner, relaxed) == w->mine->id) {
+            is_own(w->mine, slot, class)) {
             walk_run(w, slot, class);
             step = sizeclass_table[class].run_slots;
         }

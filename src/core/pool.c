@@ -104,9 +104,9 @@ struct slot *pool_take(unsigned class, uint32_t owner, uint32_t *home, bool apar
     struct slot *slot = pop(class);
     if (slot != NULL) {
         *stage = 1;
+        slot_own(slot, owner); /* first: who sees it ACTIVE sees whose it is */
         hkm_require(slot->class == class && slot_change(slot_number(slot), SLOT_EMPTY, SLOT_ACTIVE),
                     "P1 stage 1 holds EMPTY runs of its class", slot);
-        slot_own(slot, owner);
         return slot;
     }
     first = claim_unused(run, owner, home, apart);
