@@ -21,7 +21,7 @@ static HKM_SPARSE char buffer[4096];
 
 static bool collect(const struct maps_region *region, void *arg) {
     (void)arg;
-    if (region->executable && range_count < RANGES_MAX) {
+    if (region->executable && region->readable && range_count < RANGES_MAX) {
         ranges[range_count].start = region->start;
         ranges[range_count++].end = region->end;
     }

@@ -516,7 +516,9 @@ void *large_move(uint32_t slot, size_t bytes) {
         return NULL;
     struct slot_head *head = slot_head(slot);
     size_t old = head->large_bytes;
-    bool by_pages = old > (clean ? COPY_BYTES : COPY_BYTES_WARM);
+    /* not while a run is left unmapped: what kept it from being filled would do so again */
+    bool by_pages = old > (clean ? COPY_BYTES : COPY_BYTES_WARM) &&
+                    atomic_get(&given_up, relaxed) == 0;
     bool moved = by_pages && os_move(arena_slot_start(slot), arena_slot_start(to), old) == 0;
     if (by_pages && !moved && os_renew(arena_slot_start(to), slots * SLOT_BYTES) != 0 &&
         os_commit(arena_slot_start(to), slots * SLOT_BYTES) != 0) {

@@ -66,11 +66,14 @@ static void collect_superslab(struct hkm_stats *stats, uint32_t number, size_t *
             enum slot_state state = slot_state(slot_no);
             if (class < CLASS_COUNT) {
                 step = sizeclass_table[class].run_slots;
+                unsigned capacity = slot_capacity(class, slot_no);
                 unsigned free_blocks = slot_free(slot);
+                if (free_blocks > capacity) /* it is of another class by now */
+                    free_blocks = capacity;
                 stats->slots_active += state == SLOT_ACTIVE;
                 stats->slots_empty += state == SLOT_EMPTY;
                 stats->bytes_free += free_blocks * sizeclass_bytes(class);
-                in_use[class] += slot_capacity(class, slot_no) - free_blocks;
+                in_use[class] += capacity - free_blocks;
             }
         }
         s += step;

@@ -81,6 +81,9 @@ void os_write(int fd, const char *text, size_t bytes);
 /* A descriptor for stderr that stays when the program closes its own; 2 when there is none to be
  * had. */
 int os_keep_stderr(void);
+/* Whether that descriptor is still what it was: the program may have closed it and have another
+ * file there. */
+bool os_kept_stderr(int fd);
 /* Copies memory that may not be there; false when any of it is not. Async-signal-safe. */
 bool os_peek(const void *from, void *to, size_t bytes);
 /* Reads a file piece by piece into `buffer`; calls `each` with every whole line (without its end)

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #if __has_include(<sys/single_threaded.h>)
 #include <sys/single_threaded.h>
 #endif
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -135,6 +137,10 @@ int os_move(void *from, void *to, size_t bytes) {
     if (unlikely(error != 0))
         return error;
     int saved = errno;
+    /* A move takes the lock (mlockall) off the whole mapping that `from` is in. Of what can be
+     * moved, only locked memory refuses this advice (Linux 5.4), which does nothing much. */
+    if (madvise(from, os_page_bytes(), MADV_COLD) != 0)
+        return outcome(true, saved);
     void *at = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
     return outcome(at == MAP_FAILED, saved);
 }
@@ -205,6 +211,15 @@ uint64_t os_clock_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* malloc and its family are no cancellation points, as open, read, write, close and nanosleep are;
+ * a thread that ended there would hold locks for ever. */
+static int hold_cancel(void) {
+    int state;
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+    return state;
+}
+static void allow_cancel(int state) { (void)pthread_setcancelstate(state, &state); }
+
 void os_backoff(unsigned attempt) {
     if (attempt < 64) {
         for (unsigned i = 0; i <= attempt; i++)
@@ -214,7 +229,9 @@ void os_backoff(unsigned attempt) {
     } else {
         int saved = errno;
         struct timespec nap = {.tv_sec = 0, .tv_nsec = 50000};
+        int cancel = hold_cancel();
         (void)nanosleep(&nap, NULL);
+        allow_cancel(cancel);
         errno = saved;
     }
 }
@@ -247,6 +264,7 @@ uint32_t os_process(void) { return (uint32_t)getpid(); }
 
 void os_write(int fd, const char *text, size_t bytes) {
     int saved = errno;
+    int cancel = hold_cancel();
     while (bytes > 0) {
         ssize_t done = write(fd, text, bytes);
         if (done < 0 && errno == EINTR)
@@ -256,14 +274,34 @@ void os_write(int fd, const char *text, size_t bytes) {
         text += done;
         bytes -= (size_t)done;
     }
+    allow_cancel(cancel);
     errno = saved;
 }
 
+static dev_t kept_device;
+static ino_t kept_file;
+
 int os_keep_stderr(void) {
     int saved = errno;
+    struct stat file;
     int fd = fcntl(2, F_DUPFD_CLOEXEC, 200); /* out of the way of programs that count on 3 */
+    if (fd >= 0 && fstat(fd, &file) == 0) {
+        kept_device = file.st_dev;
+        kept_file = file.st_ino;
+    } else {
+        fd = 2;
+    }
     errno = saved;
-    return fd < 0 ? 2 : fd;
+    return fd;
+}
+
+bool os_kept_stderr(int fd) {
+    struct stat now;
+    int saved = errno;
+    bool same = fd == 2 || (fstat(fd, &now) == 0 && now.st_dev == kept_device &&
+                            now.st_ino == kept_file);
+    errno = saved;
+    return same;
 }
 
 bool os_peek(const void *from, void *to, size_t bytes) {
@@ -278,8 +316,10 @@ bool os_peek(const void *from, void *to, size_t bytes) {
 bool os_each_line(const char *path, char *buffer, size_t bytes,
                   bool (*each)(const char *line, void *arg), void *arg) {
     int saved = errno;
+    int cancel = hold_cancel();
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
+        allow_cancel(cancel);
         errno = saved;
         return false;
     }
@@ -311,6 +351,7 @@ bool os_each_line(const char *path, char *buffer, size_t bytes,
         memmove(buffer, line, held);
     }
     (void)close(fd);
+    allow_cancel(cancel);
     errno = saved;
     return true;
 }
