@@ -69,7 +69,11 @@ OPT_debug     := -O1 -g -fno-omit-frame-pointer
 OPT_CHECK_release := -Oz -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
 OPT_COLD_release  := -Os -ffunction-sections -fdata-sections
-COLD_release := $(addprefix src/core/,backtrace.c foreign.c huge.c maps.c options.c packet.c prefault.c report.c stats.c)
+COLD_release := $(addprefix src/core/,arena.c backtrace.c foreign.c huge.c maps.c options.c packet.c prefault.c report.c stats.c) \
+                src/os/os_linux.c
+# Smaller, and not slower but where large blocks are resized (1 %).
+PLAIN_release     := src/core/alloc.c
+OPT_PLAIN_release := -O2
 # The loops over blocks take up to 5 % longer where they happen to lie across lines of the code.
 HOT_release     := src/api/override.c $(addprefix src/core/,heap.c slot.c)
 OPT_HOT_release := -falign-functions=64 -falign-loops=32
@@ -148,7 +152,7 @@ $(OUT)/$(1)/obj/sources: FORCE
 
 $(OUT)/$(1)/obj/%.o: src/%.c $(OUT)/$(1)/obj/flags
 	@mkdir -p $$(@D)
-	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/%,$$<),$(OPT_CHECK_$(1))) $$(if $$(filter $(COLD_$(1)),$$<),$(OPT_COLD_$(1))) $$(if $$(filter $(HOT_$(1)),$$<),$(OPT_HOT_$(1))) $$(if $$(filter $(TAIL),$$<),-foptimize-sibling-calls) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
+	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/%,$$<),$(OPT_CHECK_$(1))) $$(if $$(filter $(COLD_$(1)),$$<),$(OPT_COLD_$(1))) $$(if $$(filter $(PLAIN_$(1)),$$<),$(OPT_PLAIN_$(1))) $$(if $$(filter $(HOT_$(1)),$$<),$(OPT_HOT_$(1))) $$(if $$(filter $(TAIL),$$<),-foptimize-sibling-calls) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
 
 -include $(SRCS:src/%.c=$(OUT)/$(1)/obj/%.d)
 endef

@@ -109,7 +109,7 @@ OPERATOR(void, _ZdaPvmSt11align_val_t, (void *block, size_t bytes, size_t alignm
 
 /* ---- nothrow ---- */
 
-/* new and new[], delete and delete[] differ in name only. */
+/* delete and delete[] differ in name only. */
 #define DELETE_NOTHROW(name)                                               \
     OPERATOR(void, name##RKSt9nothrow_t, (void *block, const void *tag)) { \
         (void)tag;                                                         \
@@ -149,27 +149,33 @@ static HKM_COLD bool has_handler(void) {
     return get_new_handler != NULL && get_new_handler() != NULL;
 }
 
-#define NEW_NOTHROW(name, replaced, replaced_aligned)                                         \
-    OPERATOR(void *, name##RKSt9nothrow_t, (size_t bytes, const void *tag)) {                 \
-        if (replaced)                                                                         \
-            return next_nothrow(#name "RKSt9nothrow_t", bytes, tag, operator##name);          \
-        void *block = entry_malloc(bytes);                                                    \
-        if (likely(block != NULL) || !has_handler())                                          \
-            return block;                                                                     \
-        return next_nothrow(#name "RKSt9nothrow_t", bytes, tag, NULL);                        \
-    }                                                                                         \
-    OPERATOR(void *, name##St11align_val_tRKSt9nothrow_t,                                     \
-             (size_t bytes, size_t alignment, const void *tag)) {                             \
-        if (replaced_aligned)                                                                 \
-            return next_aligned_nothrow(#name "St11align_val_tRKSt9nothrow_t", bytes,         \
-                                        alignment, tag, operator##name##St11align_val_t);     \
-        void *block = entry_aligned(alignment, bytes);                                        \
-        if (likely(block != NULL) || !has_handler())                                          \
-            return block;                                                                     \
-        return next_aligned_nothrow(#name "St11align_val_tRKSt9nothrow_t", bytes, alignment,  \
-                                    tag, NULL);                                               \
-    }
-
-NEW_NOTHROW(_Znwm, REPLACED(_Znwm), REPLACED(_ZnwmSt11align_val_t))
-NEW_NOTHROW(_Znam, REPLACED(_Znam) || REPLACED(_Znwm),
-            REPLACED(_ZnamSt11align_val_t) || REPLACED(_ZnwmSt11align_val_t))
+OPERATOR(void *, _ZnwmRKSt9nothrow_t, (size_t bytes, const void *tag)) {
+    if (REPLACED(_Znwm))
+        return next_nothrow("_ZnwmRKSt9nothrow_t", bytes, tag, operator_Znwm);
+    void *block = entry_malloc(bytes);
+    if (likely(block != NULL) || !has_handler())
+        return block;
+    return next_nothrow("_ZnwmRKSt9nothrow_t", bytes, tag, NULL);
+}
+OPERATOR(void *, _ZnwmSt11align_val_tRKSt9nothrow_t,
+         (size_t bytes, size_t alignment, const void *tag)) {
+    if (REPLACED(_ZnwmSt11align_val_t))
+        return next_aligned_nothrow("_ZnwmSt11align_val_tRKSt9nothrow_t", bytes, alignment, tag,
+                                    operator_ZnwmSt11align_val_t);
+    void *block = entry_aligned(alignment, bytes);
+    if (likely(block != NULL) || !has_handler())
+        return block;
+    return next_aligned_nothrow("_ZnwmSt11align_val_tRKSt9nothrow_t", bytes, alignment, tag, NULL);
+}
+OPERATOR(void *, _ZnamRKSt9nothrow_t, (size_t bytes, const void *tag)) {
+    if (REPLACED(_Znam) || REPLACED(_Znwm))
+        return next_nothrow("_ZnamRKSt9nothrow_t", bytes, tag, operator_Znam);
+    return own_ZnwmRKSt9nothrow_t(bytes, tag);
+}
+OPERATOR(void *, _ZnamSt11align_val_tRKSt9nothrow_t,
+         (size_t bytes, size_t alignment, const void *tag)) {
+    if (REPLACED(_ZnamSt11align_val_t) || REPLACED(_ZnwmSt11align_val_t))
+        return next_aligned_nothrow("_ZnamSt11align_val_tRKSt9nothrow_t", bytes, alignment, tag,
+                                    operator_ZnamSt11align_val_t);
+    return own_ZnwmSt11align_val_tRKSt9nothrow_t(bytes, alignment, tag);
+}

@@ -193,7 +193,7 @@ bool alloc_owns(const void *pointer) {
 
 static void free_small(unsigned class, void *block) {
     live_set(arena_live_byte(class, block), 0);
-    struct heap *heap = life_heap();
+    struct heap *heap = life_heap_to_free();
     if (heap != NULL && heap_enter_own(heap)) {
         if (arena_owner_of_slot(arena_slot_of(block)) == heap->id)
             heap_flush(heap, class, block);

@@ -611,7 +611,8 @@ static bool get_run(struct heap *heap, unsigned class, bool own) {
         stage = 3;
         slot = pool_take_new(class, heap->id, &home);
     }
-    (void)heap_enter(heap);
+    if (!heap_enter(heap))
+        return false; /* lost, in a child that a signal handler forked meanwhile */
     heap->home = home;
     bool others = heap->bins[class].head != 0;
     if (slot == NULL)

@@ -138,6 +138,17 @@ bool heap_lose_if_held(struct heap *heap, uintptr_t forker) {
     return true;
 }
 
+static ATOMIC(uintptr_t) only_thread;
+__thread uint32_t heap_forking __attribute__((tls_model("initial-exec")));
+
+void heap_set_only_thread(uintptr_t token) { atomic_put(&only_thread, token, relaxed); }
+
+/* Whether the calling thread is the only one of a child that fork has just made. */
+static bool is_alone(uintptr_t token) {
+    return atomic_get(&only_thread, relaxed) == token ||
+           (heap_forking != 0 && heap_forking != os_process());
+}
+
 /* First all that are lost are marked so: what the others send home must not wait for them. */
 HKM_SELDOM void heap_after_fork(uintptr_t forker) {
     for (uint32_t i = 0; i < heap_count(); i++) {
@@ -174,6 +185,10 @@ bool heap_enter(struct heap *heap) {
             return true;
         if (holder == token || atomic_get(&heap->state, relaxed) == HEAP_LOST)
             return false;
+        if (attempt >= 128 && is_alone(token)) {
+            (void)heap_lose_if_held(heap, token);
+            return false;
+        }
         os_backoff(attempt);
     }
 }
@@ -186,13 +201,21 @@ bool heap_enter_own(struct heap *heap) {
     return true;
 }
 
-void heap_leave_own(struct heap *heap) {
-    heap_leave(heap);
-    signal_fence();
-    heap_mine = heap;
+/* The lock of a lost heap stays with the thread that is not there. */
+static inline bool leave(struct heap *heap) {
+    if (unlikely(atomic_get(&heap->state, relaxed) == HEAP_LOST))
+        return false;
+    atomic_put(&heap->lock, 0, release);
+    return true;
 }
 
-void heap_leave(struct heap *heap) { atomic_put(&heap->lock, 0, release); }
+void heap_leave_own(struct heap *heap) {
+    bool mine = leave(heap);
+    signal_fence();
+    heap_mine = likely(mine) ? heap : &heap_none;
+}
+
+void heap_leave(struct heap *heap) { (void)leave(heap); }
 
 struct heap_innards heap_innards(void) {
     return (struct heap_innards){heaps, &heaps_used, orphans, &orphan_count};

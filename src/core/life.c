@@ -32,24 +32,36 @@ bool life_lost_threads(void) { return lost_threads; }
 
 static HKM_COLD void after_fork(void) {
     uint32_t state = FORK_CHILD;
+    struct os_signals saved; /* a handler that came in between would wait for its own thread */
+    os_signals_block(&saved);
     if (atomic_cas(&fork_word, &state, FORK_CHECKING, acquire, acquire)) {
         heap_after_fork(atomic_get(&forker, relaxed));
+        heap_set_only_thread(0);
         atomic_put(&fork_word, FORK_NONE, release);
-        return;
     }
     for (unsigned attempt = 0; atomic_get(&fork_word, acquire) == FORK_CHECKING; attempt++)
         os_backoff(attempt);
+    os_signals_restore(&saved);
 }
 
 /* Runs in the child's one thread. Touches nothing else: most children call exec at once. When its
  * own heap is lost, the next slow path gets it another. */
 static void fork_child(void) {
     lost_threads = lost_threads || heap_count() - heap_orphans() > 1;
-    if (is_heap(heap_mine) && heap_lose_if_held(heap_mine, os_thread_token()))
-        heap_mine = &heap_none;
+    heap_forking = 0;
+    heap_set_only_thread(os_thread_token());
+    if (is_heap(heap_mine)) {
+        (void)heap_lose_if_held(heap_mine, os_thread_token());
+        if (atomic_get(&heap_mine->state, relaxed) == HEAP_LOST)
+            heap_mine = &heap_none;
+    }
     atomic_put(&forker, os_thread_token(), relaxed);
     atomic_put(&fork_word, FORK_CHILD, release);
 }
+
+/* Handlers that were registered before these run in the child before fork_child. */
+static void fork_prepare(void) { heap_forking = os_process(); }
+static void fork_parent(void) { heap_forking = 0; }
 
 static void check_fork(void) {
     if (unlikely(atomic_get(&fork_word, acquire) != FORK_NONE))
@@ -62,10 +74,14 @@ static HKM_COLD struct heap *attach(void) {
     if (!life_ready())
         return NULL;
     check_fork();
+    heap_mine = &heap_gone; /* a handler that comes in between borrows a heap, as else it would be
+                             * the one that is forgotten */
+    signal_fence();
     struct heap *heap = heap_acquire();
+    signal_fence();
+    heap_mine = heap == NULL ? &heap_none : heap;
     if (heap == NULL)
         return NULL;
-    heap_mine = heap;
     if (thread_end_known)
         (void)pthread_setspecific(thread_end, heap); /* may allocate: from the heap just set */
     return heap;
@@ -81,9 +97,27 @@ struct heap *life_heap(void) {
     return heap == NULL && heap_mine == &heap_none ? attach() : heap;
 }
 
-static void on_thread_end(void *arg) {
-    (void)arg;
+#define LONE_FREES 16u
+
+struct heap *life_heap_to_free(void) {
+    static __thread uint8_t frees;
     struct heap *heap = life_heap_if_any();
+    if (heap == NULL && heap_mine == &heap_none && frees >= LONE_FREES)
+        return attach();
+    if (heap == NULL && frees < LONE_FREES)
+        frees++;
+    return heap;
+}
+
+/* A round later, as the key is mostly older than the program's, whose destructors allocate, too. */
+static void on_thread_end(void *arg) {
+    static __thread bool again;
+    struct heap *heap = life_heap_if_any();
+    if (!again && heap != NULL) {
+        again = true;
+        if (pthread_setspecific(thread_end, arg) == 0)
+            return;
+    }
     heap_mine = &heap_gone;
     if (heap != NULL)
         heap_abandon(heap);
@@ -118,7 +152,7 @@ static bool start(void) {
         watch_start();
     if (options.prewarm > 0)
         prewarm();
-    (void)pthread_atfork(NULL, NULL, fork_child);
+    (void)pthread_atfork(fork_prepare, fork_parent, fork_child);
     thread_end_known = pthread_key_create(&thread_end, on_thread_end) == 0;
     if (options.crash_report != 0)
         report_install();
@@ -160,6 +194,6 @@ static HKM_COLD bool make_ready(void) {
 bool life_ready(void) { return likely(atomic_get(&phase, acquire) == READY) || make_ready(); }
 
 __attribute__((destructor)) static void at_exit(void) {
-    if (unlikely(exit_fd >= 0))
+    if (unlikely(exit_fd >= 0 && os_kept_stderr(exit_fd)))
         stats_print(exit_fd);
 }

@@ -26,6 +26,10 @@
 bool life_ready(void);
 /* The calling thread's heap, made if need be; NULL when it must borrow one. */
 struct heap *life_heap(void);
+/* life_heap for a free: a thread that has none borrows for its first few. In the last moments of
+ * a detached thread, after all key destructors, glibc frees what other threads had for TLS: a heap
+ * made then would never be left. */
+struct heap *life_heap_to_free(void);
 /* Whether this is a forked child without the other threads of its parent: what these were in the
  * middle of is lost. */
 bool life_lost_threads(void);
