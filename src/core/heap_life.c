@@ -185,7 +185,7 @@ bool heap_enter(struct heap *heap) {
             return true;
         if (holder == token || atomic_get(&heap->state, relaxed) == HEAP_LOST)
             return false;
-        if (attempt >= 128 && is_alone(token)) {
+        if (attempt >= 64 && is_alone(token)) {
             (void)heap_lose_if_held(heap, token);
             return false;
         }
