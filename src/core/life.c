@@ -174,6 +174,7 @@ static bool start_or_wait(void) {
         if (now != mine && atomic_cas(&phase, &now, mine, acquire, relaxed)) {
             atomic_put(&starter, os_thread_token(), relaxed);
             bool ok = start();
+            atomic_put(&starter, 0, relaxed); /* whoever starts next has not said so yet */
             atomic_put(&phase, ok ? READY : BEFORE, release);
             return ok;
         }
