@@ -71,15 +71,20 @@ static void check_fork(void) {
 /* ---- threads ---- */
 
 static HKM_COLD struct heap *attach(void) {
+    static __thread bool attaching;
     if (!life_ready())
         return NULL;
     check_fork();
-    heap_mine = &heap_gone; /* a handler that comes in between borrows a heap, as else it would be
-                             * the one that is forgotten */
+    if (attaching)
+        return NULL; /* a handler in between, which borrows: of two heaps one would be forgotten */
+    attaching = true;
     signal_fence();
-    struct heap *heap = heap_acquire();
+    /* a handler may have come before */
+    struct heap *heap = is_heap(heap_mine) ? heap_mine : heap_acquire();
+    if (heap != NULL)
+        heap_mine = heap;
     signal_fence();
-    heap_mine = heap == NULL ? &heap_none : heap;
+    attaching = false;
     if (heap == NULL)
         return NULL;
     if (thread_end_known)
