@@ -65,7 +65,8 @@ OPT_release   := -O3 -g
 OPT_debug     := -O1 -g -fno-omit-frame-pointer
 # src/check: in the release library only hkm_heap_check runs it; in the debug library all calls do.
 # What runs once or never is small, too, and lies apart (src/libhakmem.ld has the same names, but for
-# options.c, which each process runs and whose strings few read, and packet.c, which is no slower so).
+# those that each process may run and that are no slower so: arena.c, options.c (whose strings few
+# read), packet.c, prefault.c and os_linux.c).
 OPT_CHECK_release := -Oz -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
 OPT_COLD_release  := -Os -ffunction-sections -fdata-sections
@@ -146,7 +147,8 @@ endef
 # the libraries stale when a source file has come or gone.
 define build_template
 $(OUT)/$(1)/obj/flags: FORCE
-	$$(call remember,$(call cc_of,$(1)) $(call flags_of,$(1)) $(WFLAGS) $$(CFLAGS))
+	$$(call remember,$(call cc_of,$(1)) $(call flags_of,$(1)) $(WFLAGS) $$(CFLAGS) \
+	    $(OPT_CHECK_$(1)) $(foreach kind,COLD PLAIN HOT,$(OPT_$(kind)_$(1)) $($(kind)_$(1))))
 $(OUT)/$(1)/obj/sources: FORCE
 	$$(call remember,$(SRCS) $$(LDFLAGS))
 

@@ -17,6 +17,13 @@
 #define CHECKED (HKM_CHECK_LEVEL >= 1)
 #define ENTRY_FRAME __builtin_frame_address(0)
 
+/* Whether the program has a function of its own, `found`, where the library's is `own`. (To
+ * a compiler both may be the same.) */
+HKM_INLINE bool entry_is_other(uintptr_t found, uintptr_t own) {
+    __asm__("" : "+r"(found));
+    return unlikely(found != own);
+}
+
 HKM_INLINE void *entry_malloc(size_t bytes) {
     if (CHECKED)
         return check_malloc(bytes, ENTRY_FRAME);

@@ -17,15 +17,11 @@ void free_aligned_sized(void *block, size_t alignment, size_t bytes);
 void cfree(void *block);
 
 /* A program may have malloc, free and realloc of its own, as browsers do, but not all that glibc
- * builds on these: that then goes to the program's. (To a compiler both may be the same.) */
+ * builds on these: that then goes to the program's. */
 #define OWN(name) __attribute__((alias(#name), visibility("hidden"), leaf, nothrow))
 extern __typeof__(free) own_free OWN(free);
 extern __typeof__(realloc) own_realloc OWN(realloc);
-static bool is_other(uintptr_t found, uintptr_t own) {
-    __asm__("" : "+r"(found));
-    return found != own;
-}
-#define REPLACED(name) unlikely(is_other((uintptr_t)name, (uintptr_t)own_##name))
+#define REPLACED(name) entry_is_other((uintptr_t)name, (uintptr_t)own_##name)
 
 HKM_PUBLIC void *malloc(size_t bytes) { return entry_malloc(bytes); }
 HKM_PUBLIC void free(void *block) { entry_free(block); }

@@ -53,12 +53,7 @@ HKM_INLINE void *aligned(size_t bytes, size_t alignment) {
         __attribute__((alias(#name), visibility("hidden")));         \
     HKM_PUBLIC __attribute__((weak)) type operator##name parameters
 
-/* To a compiler both may be the same function. */
-HKM_INLINE bool is_other(uintptr_t found, uintptr_t own) {
-    __asm__("" : "+r"(found));
-    return unlikely(found != own);
-}
-#define REPLACED(name) is_other((uintptr_t)operator##name, (uintptr_t)own##name)
+#define REPLACED(name) entry_is_other((uintptr_t)operator##name, (uintptr_t)own##name)
 
 OPERATOR(void *, _Znwm, (size_t bytes)) { return plain(bytes); }
 OPERATOR(void, _ZdlPv, (void *block)) { entry_free(block); }

@@ -159,8 +159,8 @@ bool heap_lose_if_held(struct heap *heap, uintptr_t forker);
 /* From fork_child to heap_after_fork: the thread that forked, which may have resumed what a handler
  * interrupted; then no other can hold a lock. 0 else. */
 void heap_set_only_thread(uintptr_t token);
-/* The process that this thread is about to fork; in the child, until fork_child: its parent. */
-extern __thread uint32_t heap_forking __attribute__((tls_model("initial-exec")));
+/* What fork calls before it, with true, and after it in parent and child, with false. */
+void heap_set_forking(bool forking);
 
 /* Waits for the lock; false when the calling thread holds it already (a signal handler), or when
  * the heap is lost. */

@@ -139,14 +139,21 @@ bool heap_lose_if_held(struct heap *heap, uintptr_t forker) {
 }
 
 static ATOMIC(uintptr_t) only_thread;
-__thread uint32_t heap_forking __attribute__((tls_model("initial-exec")));
+static __thread bool forking;
+static ATOMIC(uint32_t) forking_process; /* in a child its parent, until it forks itself */
 
 void heap_set_only_thread(uintptr_t token) { atomic_put(&only_thread, token, relaxed); }
+
+void heap_set_forking(bool now) {
+    if (now)
+        atomic_put(&forking_process, os_process(), relaxed);
+    forking = now;
+}
 
 /* Whether the calling thread is the only one of a child that fork has just made. */
 static bool is_alone(uintptr_t token) {
     return atomic_get(&only_thread, relaxed) == token ||
-           (heap_forking != 0 && heap_forking != os_process());
+           (forking && atomic_get(&forking_process, relaxed) != os_process());
 }
 
 /* First all that are lost are marked so: what the others send home must not wait for them. */

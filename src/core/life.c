@@ -48,7 +48,7 @@ static HKM_COLD void after_fork(void) {
  * own heap is lost, the next slow path gets it another. */
 static void fork_child(void) {
     lost_threads = lost_threads || heap_count() - heap_orphans() > 1;
-    heap_forking = 0;
+    heap_set_forking(false);
     heap_set_only_thread(os_thread_token());
     if (is_heap(heap_mine)) {
         (void)heap_lose_if_held(heap_mine, os_thread_token());
@@ -60,8 +60,8 @@ static void fork_child(void) {
 }
 
 /* Handlers that were registered before these run in the child before fork_child. */
-static void fork_prepare(void) { heap_forking = os_process(); }
-static void fork_parent(void) { heap_forking = 0; }
+static void fork_prepare(void) { heap_set_forking(true); }
+static void fork_parent(void) { heap_set_forking(false); }
 
 static void check_fork(void) {
     if (unlikely(atomic_get(&fork_word, acquire) != FORK_NONE))
@@ -70,21 +70,28 @@ static void check_fork(void) {
 
 /* ---- threads ---- */
 
+#define LONE_FREES 16u
+
+static __thread struct {
+    uint8_t frees : 5; /* without a heap, up to LONE_FREES */
+    bool attaching : 1;
+    bool ending : 1; /* on_thread_end was called once */
+} this_thread;
+
 static HKM_COLD struct heap *attach(void) {
-    static __thread bool attaching;
     if (!life_ready())
         return NULL;
     check_fork();
-    if (attaching)
+    if (this_thread.attaching)
         return NULL; /* a handler in between, which borrows: of two heaps one would be forgotten */
-    attaching = true;
+    this_thread.attaching = true;
     signal_fence();
     /* a handler may have come before */
     struct heap *heap = is_heap(heap_mine) ? heap_mine : heap_acquire();
     if (heap != NULL)
         heap_mine = heap;
     signal_fence();
-    attaching = false;
+    this_thread.attaching = false;
     if (heap == NULL)
         return NULL;
     if (thread_end_known)
@@ -102,24 +109,21 @@ struct heap *life_heap(void) {
     return heap == NULL && heap_mine == &heap_none ? attach() : heap;
 }
 
-#define LONE_FREES 16u
-
 struct heap *life_heap_to_free(void) {
-    static __thread uint8_t frees;
     struct heap *heap = life_heap_if_any();
-    if (heap == NULL && heap_mine == &heap_none && frees >= LONE_FREES)
+    if (heap != NULL || heap_mine != &heap_none)
+        return heap;
+    if (this_thread.frees == LONE_FREES)
         return attach();
-    if (heap == NULL && frees < LONE_FREES)
-        frees++;
-    return heap;
+    this_thread.frees++;
+    return NULL;
 }
 
 /* A round later, as the key is mostly older than the program's, whose destructors allocate, too. */
 static void on_thread_end(void *arg) {
-    static __thread bool again;
     struct heap *heap = life_heap_if_any();
-    if (!again && heap != NULL) {
-        again = true;
+    if (!this_thread.ending && heap != NULL) {
+        this_thread.ending = true;
         if (pthread_setspecific(thread_end, arg) == 0)
             return;
     }
