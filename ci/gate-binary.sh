@@ -95,7 +95,7 @@ done
 # another library, nothing by way of a table.
 
 # front_broken reports and ends the process. A sized free also jumps to the program's own free, where there
-# is one, by a table; new[] and delete[] do nothing else, and are not looked at.
+# is one, by a table; new[] and delete[] are that jump and nothing else.
 slow='[a-z_]+_slow|alloc_free_away|alloc_free_sized|front_broken|alloc_out_of_memory|new_throwing'
 if [[ $(uname -m) == x86_64 ]]; then
     objdump -d --no-show-raw-insn "$library" >"${TMPDIR:-/tmp}/gate-binary.$$"
@@ -112,6 +112,10 @@ if [[ $(uname -m) == x86_64 ]]; then
         calls=$(grep -cE '\b(call|jmp|j[a-z]+)\b' <<<"$body" || true)
         ((calls > 0)) || complain "$function has no jump at all: the disassembly was not understood"
         if grep -q '\block \|\bxchg .*(' <<<"$body"; then complain "$function has an atomic read-modify-write"; fi
+    done
+    for function in _Znam _ZdaPv; do
+        body=$(awk -v head="<$function>:" '$2 == head { on = 1; next } on && /^$/ { exit } on' "${TMPDIR:-/tmp}/gate-binary.$$")
+        [[ ${body%%$'\n'*} =~ jmp\ +\*0x[0-9a-f]+\(%rip\) ]] || complain "$function does not begin with a jump by the table"
     done
     # glibc takes the caller of dlopen from the return address: src/api/override_dlopen.c
     body=$(awk -v head="<dlopen>:" '$2 == head { on = 1; next } on && /^$/ { exit } on' "${TMPDIR:-/tmp}/gate-binary.$$")

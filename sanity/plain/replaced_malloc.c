@@ -84,6 +84,8 @@ static const struct check checks[] = {
 };
 
 int main(int argc, char **argv) {
+    REQUIRE(getenv("HAKMEM_LIB") == NULL || dlsym(RTLD_DEFAULT, "hkm_malloc") != NULL,
+            "the library is not there");
     (void)unsetenv("HAKMEM_LIB"); /* malloc is not the library's, and must not be */
     return run_checks(checks, COUNT_OF(checks), argc, argv);
 }
