@@ -18,7 +18,7 @@ mutants-again:
 $(OUT)/debug/test/faults/%: sanity/faults/%.c $(call hkm_of,debug)
 	$(call compile_test,$(CC) $(filter-out -fPIC,$(call flags_of,debug)) $(TEST_CFLAGS),$(call hkm_of,debug) -ldl)
 faults: $(OUT)/debug/test/faults/sweep
-	@FAULT_HITS=$(or $(FAULT_HITS),8) $<
+	@FAULT_HITS=$(or $(FAULT_HITS),8) FAULT_ERRNOS=all $<
 
 #   make fuzz-corrupt         single-bit flips in the metadata, checked and release build; a table
 #                             each. CORRUPT_FLIPS (200) flips a field

@@ -1,7 +1,8 @@
 /* sweep.c -- fails every call of the OS that the allocator makes, and looks whether it comes through.
  * Purpose     a site is an os_ function with the two functions above it. For each site that the
  *             workload reaches, at each of its first hits, once, from then on and every third time,
- *             with each errno of the call's manual page, a child runs the workload: every
+ *             a child runs the workload, with each errno of the call's manual page from the first
+ *             hit on, with one in turn else (the allocator looks at none): every
  *             allocation gives a block or NULL with ENOMEM, no block loses its contents, and once
  *             calls succeed again, everything is as if nothing had been: as many blocks to be had,
  *             nothing live, nothing left to purge, as much address space as before. Sites that only
@@ -9,7 +10,8 @@
  *                 sweep                     the whole sweep, a table of sites
  *                 sweep -l                  the sites and how often the workload comes there
  *                 sweep SITE HIT MODE ERRNO [UNDER]   one case, in this process (for a debugger)
- * Environment FAULT_HITS (2; `make faults`: 8), JOBS (2)
+ * Environment FAULT_HITS (2; `make faults`: 8), FAULT_ERRNOS=all (`make faults`: each errno in each
+ *             case), JOBS (2)
  */
 #include <errno.h>
 #include <pthread.h>
@@ -444,19 +446,23 @@ static int in_a_child(bool reference) {
 }
 
 static unsigned hits_max = 2;
+static bool each_errno; /* in each case */
 
 /* All cases of one site that are this worker's; returns how many failed. */
 static unsigned sweep_site(const struct site *s, unsigned *tried, unsigned worker,
                            unsigned workers) {
     unsigned failures = 0, number = 0;
     unsigned hits = s->hits < hits_max ? s->hits : hits_max;
+    const struct errors *errors = &errors_of[s->call];
     for (unsigned hit = 1; hit <= hits; hit++)
-        for (int mode = 0; mode < MODES; mode++)
-            for (unsigned e = 0; e < errors_of[s->call].count; e++) {
+        for (unsigned mode = 0; mode < MODES; mode++) {
+            bool all = each_errno || (hit == 1 && mode == FROM_THEN_ON);
+            for (unsigned e = 0; e < (all ? errors->count : 1); e++) {
                 if (number++ % workers != worker)
                     continue;
+                int error = errors->list[all ? e : (hit + mode) % errors->count];
                 plan = (struct plan){s->name, s->under[0] != '\0' ? s->under : NULL, hit,
-                                     (enum mode)mode, errors_of[s->call].list[e]};
+                                     (enum mode)mode, error};
                 int status = in_a_child(false);
                 ++*tried;
                 if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
@@ -468,10 +474,11 @@ static unsigned sweep_site(const struct site *s, unsigned *tried, unsigned worke
                 if (failures <= 3)
                     (void)printf("FAIL %s\n     repeat with: %s '%s' %u %s %s %s%s%s\n", what,
                                  program_invocation_name, s->name, hit, mode_name[mode],
-                                 error_name(plan.error), s->under[0] != '\0' ? "'" : "", s->under,
+                                 error_name(error), s->under[0] != '\0' ? "'" : "", s->under,
                                  s->under[0] != '\0' ? "'" : "");
                 (void)fflush(stdout);
             }
+        }
     return failures;
 }
 
@@ -521,6 +528,8 @@ int main(int argc, char **argv) {
         return status;
     }
     hits_max = from_environment("FAULT_HITS", hits_max);
+    const char *errnos = getenv("FAULT_ERRNOS");
+    each_errno = errnos != NULL && strcmp(errnos, "all") == 0;
     unsigned workers = from_environment("JOBS", 2);
     discover();
     if (argc == 2 && strcmp(argv[1], "-l") == 0) {
