@@ -19,6 +19,7 @@ random_mixed            random_mixed 10000000 4096 42                  quick
 random_mixed_8192       random_mixed 10000000 8192 42                  quick
 random_mixed_512        random_mixed 10000000 512 42
 random_mixed_200k       random_mixed 5000000 200000 42
+random_8                mid_large_mt 8 300000 10000 42 16 4000
 mid_large_1             mid_large_mt 1 4000000 2048 42 8K 32K
 mid_large_mt            mid_large_mt 2 3000000 2048 42 8K 32K          quick
 mid_large_4             mid_large_mt 4 1000000 2048 42 8K 32K

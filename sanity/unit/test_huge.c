@@ -93,6 +93,39 @@ Test(huge, a_filled_superslab_between_sparse_ones_earns_no_huge_pages) {
     check(huge_among(2) == 0);
 }
 
+/* Of so many heaps each is filling runs of its own: takes SuperSlabs, of which the newest four have
+ * half of their blocks out, and all others all; returns how many got huge pages. */
+static unsigned huge_among_filling(uint32_t heaps) {
+    enum { FILLING = 4 * 31, LAST = 23 * 32 };
+    static struct slot *taken[LAST];
+    unsigned huge = 0, count = 0;
+    start_arena(PREFAULT_OFF);
+    atomic_put(&huge_heaps, heaps, relaxed);
+    for (uint32_t superslabs = superslab_held(); superslabs < 24; count++) {
+        struct slot *slot = taken[count] = take(32);
+        if (superslab_held() != superslabs) {
+            superslabs = superslab_held();
+            huge += is_huge(superslab_of(slot));
+        }
+        memset(arena_slot_start(slot_number(slot)), 1, SLOT_BYTES);
+        take_out(slot, slot->capacity / 2);
+        if (count >= FILLING) {
+            slot = taken[count - FILLING];
+            take_out(slot, slot->capacity - slot->capacity / 2);
+        }
+    }
+    return huge;
+}
+
+/* Three quarters are out once nine are held below. */
+Test(huge, more_superslabs_are_looked_at_where_more_heaps_fill_them) {
+    unsigned huge = huge_among_filling(3);
+    check(huge == 24 - 9, "%u", huge);
+}
+Test(huge, superslabs_that_one_heap_leaves_half_empty_earn_no_huge_pages) {
+    check(huge_among_filling(1) == 0);
+}
+
 Test(huge, blocks_of_which_little_is_touched_get_small_pages) {
     start_arena(PREFAULT_OFF);
     while (superslab_held() < 24) { /* of 16 KiB, all handed out, a page touched in each */

@@ -9,6 +9,7 @@
 #define HELD_MIN 6u   /* SuperSlabs, for huge pages from the start */
 #define LOOK_AT 4u    /* of them, for how full they are, ... */
 #define LOOK_BACK 32u /* ... of so many below a new one, ... */
+#define LOOK_HEAPS 8u /* ... and then as many for each heap, up to so many of these; ... */
 #define LOOKS 2u      /* ... and of the full ones for what is resident */
 
 #define LEFT_PART 5u  /* what may be left of a huge one, of what is held */
@@ -46,16 +47,16 @@ static struct carved carved_of(uint32_t superslab) {
     return sum;
 }
 
-/* Whether of the last SuperSlabs below this one that are carved three quarters are out, and one
- * was filled. One alone tells little: with many classes most runs of the newest are still being
- * filled, and a program of sparse ones fills one now and then, too. Enters the OS where all else
- * says yes. */
-static bool lately_filled(uint32_t superslab) {
+/* Whether of the last SuperSlabs below this one that are carved, LOOK_AT for each of so many heaps,
+ * three quarters are out, and one was filled. One alone tells little: with many classes most runs
+ * of the newest are still being filled, and a program of sparse ones fills one now and then, too.
+ * Enters the OS where all else says yes. */
+static bool lately_filled(uint32_t superslab, uint32_t heaps) {
     struct carved sum = {0, 0};
     uint32_t full[LOOKS];
     unsigned seen = 0, fulls = 0;
-    uint32_t end = superslab > LOOK_BACK ? superslab - LOOK_BACK : 1;
-    for (uint32_t i = superslab - 1; i >= end && seen < LOOK_AT; i--) {
+    uint32_t end = superslab > LOOK_BACK * heaps ? superslab - LOOK_BACK * heaps : 1;
+    for (uint32_t i = superslab - 1; i >= end && seen < LOOK_AT * heaps; i--) {
         if (!superslab_in_use(i))
             continue;
         struct carved carved = carved_of(i);
@@ -77,7 +78,13 @@ static bool lately_filled(uint32_t superslab) {
 static bool wants_huge(uint32_t superslab) {
     if (options.large_pages != LARGE_PAGES_AUTO)
         return options.large_pages == LARGE_PAGES_ON;
-    return superslab_held() >= HELD_MIN && lately_filled(superslab);
+    if (superslab_held() < HELD_MIN)
+        return false;
+    if (lately_filled(superslab, 1))
+        return true;
+    /* Each heap is filling runs of its own: the newest SuperSlabs of many are never full. */
+    uint32_t heaps = atomic_get(&huge_heaps, relaxed);
+    return heaps > 1 && lately_filled(superslab, heaps < LOOK_HEAPS ? heaps : LOOK_HEAPS);
 }
 
 void huge_from_start(uint32_t superslab) {
