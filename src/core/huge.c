@@ -9,20 +9,22 @@
 #define HELD_MIN 6u   /* SuperSlabs, for huge pages from the start */
 #define LOOK_AT 4u    /* of them, for how full they are, ... */
 #define LOOK_BACK 32u /* ... of so many below a new one, ... */
-#define LOOK_HEAPS 8u /* ... and then as many for each heap, up to so many of these; ... */
 #define LOOKS 2u      /* ... and of the full ones for what is resident */
+#define HEAPS_SEEN 8u /* in the wide look: of more heaps it sees no more of the past */
 
 #define LEFT_PART 5u  /* what may be left of a huge one, of what is held */
 #define LEFT_MIN 4u   /* slots, else it saves too little */
 #define HEAPS_MOST 4u /* with more threads a page that is moved costs all of them */
 
 #define SKIP_MOST 7u /* a look costs 5 us, and one that was left out may cost 400 faults */
+#define WIDE_SKIP_MOST 1u /* 10 us */
 #define SETTING "/sys/kernel/mm/transparent_hugepage/enabled"
 
 ATOMIC(uint32_t) huge_heaps;
 static ATOMIC(uint32_t) allowed; /* enum: it is read once, early: a program may lock itself up */
 enum { NOT_READ, ALLOWED, FORBIDDEN };
 static struct superslab_looks looks; /* in vain: little is resident, or the kernel refused */
+static struct superslab_looks wide_looks; /* in vain: at many heaps' SuperSlabs */
 
 /* What of a SuperSlab is carved, and how much of that is blocks that are out. */
 struct carved {
@@ -47,17 +49,18 @@ static struct carved carved_of(uint32_t superslab) {
     return sum;
 }
 
-/* Whether of the last SuperSlabs below this one that are carved, LOOK_AT for each of so many heaps,
- * three quarters are out, and one was filled. One alone tells little: with many classes most runs
- * of the newest are still being filled, and a program of sparse ones fills one now and then, too.
- * Enters the OS where all else says yes. */
-static bool lately_filled(uint32_t superslab, uint32_t heaps) {
+/* Whether of `most` SuperSlabs below this one that are carved, each `step`th of the last, so many
+ * eighths are out, and one was filled. One alone tells little: with many classes most runs of the
+ * newest are still being filled, and a program of sparse ones fills one now and then, too. Enters
+ * the OS where all else says yes. */
+static bool lately_filled(uint32_t superslab, uint32_t most, uint32_t step, uint32_t eighths) {
     struct carved sum = {0, 0};
     uint32_t full[LOOKS];
-    unsigned seen = 0, fulls = 0;
-    uint32_t end = superslab > LOOK_BACK * heaps ? superslab - LOOK_BACK * heaps : 1;
-    for (uint32_t i = superslab - 1; i >= end && seen < LOOK_AT * heaps; i--) {
-        if (!superslab_in_use(i))
+    unsigned seen = 0, fulls = 0, passed = 0;
+    uint32_t back = LOOK_BACK * most * step / LOOK_AT;
+    uint32_t end = superslab > back ? superslab - back : 1;
+    for (uint32_t i = superslab - 1; i >= end && seen < most; i--) {
+        if (!superslab_in_use(i) || passed++ % step != 0)
             continue;
         struct carved carved = carved_of(i);
         seen += carved.bytes > 0;
@@ -67,8 +70,21 @@ static bool lately_filled(uint32_t superslab, uint32_t heaps) {
             full[fulls++] = i;
     }
     bool filled = false;
-    for (unsigned f = 0; f < fulls && !filled && sum.out >= sum.bytes / 4 * 3; f++)
+    for (unsigned f = 0; f < fulls && !filled && sum.out >= sum.bytes / 8 * eighths; f++)
         filled = superslab_use(full[f] * SUPERSLAB_SLOTS, SUPERSLAB_SLOTS) != USE_SPARSE;
+    return filled;
+}
+
+/* Each heap is filling runs of its own: of many the newest SuperSlabs are never full. So this looks
+ * back by LOOK_AT for each, but at twice LOOK_AT of these (they are other CPUs' lines), a sample
+ * that is on either side of three quarters by chance. */
+static bool filled_by_many(uint32_t superslab) {
+    uint32_t heaps = atomic_get(&huge_heaps, relaxed);
+    if (heaps <= 1 || !superslab_looks_due(&wide_looks))
+        return false;
+    uint32_t step = (heaps < HEAPS_SEEN ? heaps : HEAPS_SEEN) / 2;
+    bool filled = lately_filled(superslab, 2 * LOOK_AT, step, step == 1 ? 6 : 5);
+    superslab_looks_done(&wide_looks, !filled, WIDE_SKIP_MOST);
     return filled;
 }
 
@@ -78,13 +94,8 @@ static bool lately_filled(uint32_t superslab, uint32_t heaps) {
 static bool wants_huge(uint32_t superslab) {
     if (options.large_pages != LARGE_PAGES_AUTO)
         return options.large_pages == LARGE_PAGES_ON;
-    if (superslab_held() < HELD_MIN)
-        return false;
-    if (lately_filled(superslab, 1))
-        return true;
-    /* Each heap is filling runs of its own: the newest SuperSlabs of many are never full. */
-    uint32_t heaps = atomic_get(&huge_heaps, relaxed);
-    return heaps > 1 && lately_filled(superslab, heaps < LOOK_HEAPS ? heaps : LOOK_HEAPS);
+    return superslab_held() >= HELD_MIN &&
+           (lately_filled(superslab, LOOK_AT, 1, 6) || filled_by_many(superslab));
 }
 
 void huge_from_start(uint32_t superslab) {
