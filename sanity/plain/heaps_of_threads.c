@@ -1,11 +1,14 @@
 /* heaps_of_threads.c -- which threads have a heap, counted: those that never allocate have none,
  * though glibc frees something in their last moments; those whose first malloc a handler interrupts
- * have one; and a key's destructor that runs late still has the heap that its thread had.
+ * have one; a key's destructor that runs late still has the heap that its thread had; and what a
+ * thread can not leave at its end the next one with its stack takes over.
  */
 #include "check.inc"
 #include "hakmem/hakmem.h"
 
+#include <limits.h>
 #include <sched.h>
+#include <sys/syscall.h>
 
 enum { CHILD_SECONDS = 60 };
 
@@ -166,12 +169,62 @@ static void a_late_key_destructor_frees_into_the_heap_of_its_thread(void) {
     in_child(free_in_a_late_destructor, CHILD_SECONDS);
 }
 
+/* ---- threads that can not leave their heap ---- */
+
+enum { ENDS = 60 };
+
+static int last_round;
+static __thread int destructor_round;
+
+static void allocate_in_the_last_rounds(void *argument) {
+    if (++destructor_round < last_round)
+        pthread_setspecific(late_key, argument);
+    else
+        free(hide(malloc(100)));
+}
+
+static void *allocate_in_a_destructor_only(void *argument) {
+    pthread_setspecific(late_key, &late_key);
+    return argument;
+}
+
+static void *end_by_a_system_call(void *argument) {
+    free(hide(malloc(100)));
+    syscall(SYS_exit, 0);
+    return argument;
+}
+
+static void count_heaps_of(void *(*thread_body)(void *), const char *which) {
+    uint64_t before = stats().heaps;
+    for (size_t i = 0; i < ENDS; i++) {
+        pthread_t thread;
+        REQUIRE(pthread_create(&thread, NULL, thread_body, NULL) == 0, "pthread_create");
+        pthread_join(thread, NULL);
+    }
+    uint64_t made = stats().heaps - before;
+    EXPECT(made <= ENDS / 10, "%s: %d threads one after the other: expected few new heaps, found "
+           "%lu", which, ENDS, (unsigned long)made);
+}
+
+static void end_without_leaving_the_heap(void) {
+    free(hide(malloc(1)));
+    REQUIRE(pthread_key_create(&late_key, allocate_in_the_last_rounds) == 0, "pthread_key_create");
+    for (last_round = 1; last_round <= PTHREAD_DESTRUCTOR_ITERATIONS; last_round++)
+        count_heaps_of(allocate_in_a_destructor_only, "first malloc in a key's destructor");
+    count_heaps_of(end_by_a_system_call, "ended by exit(2)");
+}
+
+static void threads_that_can_not_leave_their_heap_do_not_add_up(void) {
+    in_child(end_without_leaving_the_heap, CHILD_SECONDS);
+}
+
 static const struct check checks[] = {
 #define CHECK(name, hakmem_only)                                                                   \
     { #name, name, hakmem_only }
     CHECK(detached_threads_that_never_allocate_get_no_heap, 1),
     CHECK(a_handler_amid_a_threads_first_malloc_leaves_it_one_heap, 1),
     CHECK(a_late_key_destructor_frees_into_the_heap_of_its_thread, 1),
+    CHECK(threads_that_can_not_leave_their_heap_do_not_add_up, 1),
 };
 
 int main(int argc, char **argv) { return run_checks(checks, COUNT_OF(checks), argc, argv); }

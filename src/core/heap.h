@@ -141,6 +141,10 @@ uint32_t heap_first_cap(unsigned class);
 
 /* A heap for the calling thread: an orphan, or a new one; NULL when there is no memory. */
 struct heap *heap_acquire(void);
+/* Where no orphan is: a heap whose thread had the token that this one has, which has none, and so
+ * is no more; NULL when there is none. It could not leave the heap: its first malloc came in the
+ * last round of key destructors, or it ended by a system call. */
+struct heap *heap_left_behind(void);
 /* Empties the magazines but for a few small blocks, gives every EMPTY run away, and leaves the heap
  * to be adopted. */
 void heap_abandon(struct heap *heap);

@@ -15,6 +15,7 @@ static HKM_SPARSE ATOMIC(struct heap *) heaps[HEAPS_MAX];
 static ATOMIC(uint32_t) heaps_used;
 static bitset_word orphans[HEAPS_MAX / 64];
 static ATOMIC(uint32_t) orphan_count;
+static HKM_SPARSE ATOMIC(uintptr_t) owners[HEAPS_MAX]; /* hint: each heap's owner, densely */
 
 uint32_t heap_count(void) { return atomic_get(&heaps_used, relaxed); }
 uint32_t heap_orphans(void) { return atomic_get(&orphan_count, relaxed); }
@@ -28,6 +29,12 @@ uint32_t heap_next_orphan(uint32_t from, uint32_t end) {
 
 /* ---- birth, adoption, abandonment ---- */
 
+static void set_owner(struct heap *heap, uintptr_t token) {
+    atomic_put(&heap->owner, token, relaxed);
+    atomic_put(&owners[heap->number], token, relaxed);
+}
+
+/* An orphan whose bit is not set. */
 static struct heap *create(void) {
     uint32_t number = atomic_get(&heaps_used, relaxed);
     if (number >= HEAPS_MAX)
@@ -43,31 +50,55 @@ static struct heap *create(void) {
     heap->number = number;
     heap->id = number + 1;
     heap->own = heap->id << CLASS_ENTRY_OWNER_SHIFT;
-    atomic_put(&heap->owner, os_thread_token(), relaxed);
+    atomic_put(&heap->state, HEAP_ORPHAN, relaxed);
     atomic_put(&heaps[number], heap, release); /* pairs with heap_by_number */
     return heap;
 }
 
-struct heap *heap_acquire(void) {
-    uint32_t end = heap_count();
-    if (heap_orphans() > 0) {
-        for (size_t i = bitset_next_set(orphans, 0, end); i < end;
-             i = bitset_next_set(orphans, i + 1, end)) {
-            if (bitset_claim(orphans, i)) {
-                struct heap *heap = heap_by_number((uint32_t)i);
-                atomic_sub(&orphan_count, 1, relaxed);
-                atomic_put(&heap->owner, os_thread_token(), relaxed);
-                atomic_put(&heap->state, HEAP_OWNED, relaxed);
-                counter_add(&heap->stats.adoptions, 1);
-                return heap;
-            }
+static struct heap *claim_orphan(void) {
+    uint32_t end = heap_orphans() > 0 ? heap_count() : 0;
+    for (size_t i = bitset_next_set(orphans, 0, end); i < end;
+         i = bitset_next_set(orphans, i + 1, end)) {
+        if (bitset_claim(orphans, i)) {
+            struct heap *heap = heap_by_number((uint32_t)i);
+            atomic_sub(&orphan_count, 1, relaxed);
+            counter_add(&heap->stats.adoptions, 1);
+            return heap;
         }
     }
-    return create();
+    return NULL;
 }
 
-static void make_orphan(struct heap *heap) {
-    atomic_put(&heap->owner, 0, relaxed);
+struct heap *heap_acquire(void) {
+    struct heap *heap = claim_orphan();
+    if (heap == NULL)
+        heap = create();
+    if (heap != NULL) {
+        set_owner(heap, os_thread_token());
+        atomic_put(&heap->state, HEAP_OWNED, relaxed);
+    }
+    return heap;
+}
+
+/* Not one that its thread was inside of. */
+HKM_COLD struct heap *heap_left_behind(void) {
+    uintptr_t token = os_thread_token();
+    for (uint32_t i = 0; heap_orphans() == 0 && i < heap_count(); i++) {
+        if (likely(atomic_get(&owners[i], relaxed) != token))
+            continue;
+        struct heap *heap = heap_by_number(i);
+        if (heap != NULL && atomic_get(&heap->state, relaxed) == HEAP_OWNED &&
+            heap_try_enter(heap)) {
+            heap_leave(heap);
+            counter_add(&heap->stats.adoptions, 1);
+            return heap;
+        }
+    }
+    return NULL;
+}
+
+static HKM_NOINLINE void make_orphan(struct heap *heap) {
+    set_owner(heap, 0);
     atomic_put(&heap->state, HEAP_ORPHAN, relaxed);
     atomic_add(&orphan_count, 1, relaxed);
     bitset_give(orphans, heap->number);
@@ -184,7 +215,7 @@ bool heap_try_enter(struct heap *heap) {
            atomic_cas(&heap->lock, &holder, os_thread_token(), acquire, relaxed);
 }
 
-bool heap_enter(struct heap *heap) {
+HKM_INLINE bool enter(struct heap *heap) {
     uintptr_t token = os_thread_token();
     for (unsigned attempt = 0;; attempt++) {
         uintptr_t holder = 0;
@@ -200,8 +231,10 @@ bool heap_enter(struct heap *heap) {
     }
 }
 
+bool heap_enter(struct heap *heap) { return enter(heap); }
+
 bool heap_enter_own(struct heap *heap) {
-    if (!heap_enter(heap))
+    if (!enter(heap))
         return false;
     heap_mine = &heap_gone;
     signal_fence();

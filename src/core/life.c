@@ -87,7 +87,11 @@ static HKM_COLD struct heap *attach(void) {
     this_thread.attaching = true;
     signal_fence();
     /* a handler may have come before */
-    struct heap *heap = is_heap(heap_mine) ? heap_mine : heap_acquire();
+    struct heap *heap = is_heap(heap_mine)  ? heap_mine
+                        : heap_count() > 0 ? heap_left_behind()
+                                           : NULL;
+    if (heap == NULL)
+        heap = heap_acquire();
     if (heap != NULL)
         heap_mine = heap;
     signal_fence();
