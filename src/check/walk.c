@@ -72,7 +72,7 @@ static bool can_peek(void) {
     return os_peek(&from, &to, 1);
 }
 
-/* A run that a move without success left unmapped (large.c). */
+/* A run that a call without success left unmapped (large.c). */
 static bool is_given_up(const char *start) {
     return large_innards(0).given_up > 0 &&
            arena_class_of_slot(arena_slot_of(start)) >= CLASS_LARGE_HEAD &&

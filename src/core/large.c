@@ -25,7 +25,7 @@ static ATOMIC(size_t) cached_bytes;
 static ATOMIC(size_t) live_blocks;
 static ATOMIC(size_t) live_bytes;
 
-/* Runs that a move which failed has left unmapped, and CACHED: 0 or the first slot. What does not
+/* Runs that a call which failed has left unmapped, and CACHED: 0 or the first slot. What does not
  * find a place here is lost. */
 #define HOLES 16u
 static ATOMIC(uint32_t) holes[HOLES];
@@ -51,22 +51,55 @@ uint32_t large_run_of(const void *p) {
 
 /* ---- the big cache ---- */
 
-/* Gives slots back for good. Pages that came by os_move get a new mapping first, so that the range
- * does not stay a mapping of its own for ever. */
-static void release(uint32_t first, size_t count, bool moved, uint32_t since_ms) {
-    if (moved && os_renew(arena_slot_start(first), count * SLOT_BYTES) == 0)
-        superslab_wash(first, count, true);
+static void release(uint32_t first, size_t count, uint32_t since_ms) {
     set_entries(first, count, 0);
     superslab_release(first, count, since_ms);
+}
+
+static void keep_hole(uint32_t slot) {
+    uint32_t none = 0;
+    for (unsigned i = 0; i < HOLES && !atomic_cas(&holes[i], &none, slot, release, relaxed); i++)
+        none = 0;
+}
+
+/* A CACHED run that is unmapped waits in `holes`. */
+static HKM_COLD void give_up(uint32_t slot) {
+    atomic_add(&given_up, 1, relaxed);
+    keep_hole(slot);
+}
+
+/* Of a CACHED run whose pages came by os_move, and that is released for good: a new mapping, so
+ * that the range does not stay one of its own for ever. False when there is none at all, not even
+ * the old one: before 6.12 the kernel unmaps that, and then finds that there is no memory. */
+static HKM_COLD bool renew(uint32_t slot, size_t count) {
+    char *start = arena_slot_start(slot);
+    slot_head(slot)->moved = 0;
+    if (os_renew(start, count * SLOT_BYTES) == 0) {
+        superslab_wash(slot, count, true);
+        return true;
+    }
+    if (os_commit(start, count * SLOT_BYTES) == 0)
+        return true;
+    give_up(slot);
+    return false;
 }
 
 static void retire(uint32_t slot, uint32_t since_ms) {
     struct slot_head *head = slot_head(slot);
     size_t count = head->run_slots;
-    bool moved = head->moved != 0;
-    head->moved = 0;
+    if (head->moved != 0 && !renew(slot, count))
+        return;
     hkm_require(slot_change(slot, SLOT_CACHED, SLOT_UNUSED), "L3 a cached run is CACHED", head);
-    release(slot, count, moved, since_ms);
+    release(slot, count, since_ms);
+}
+
+/* The last slots of a block whose pages came by os_move, which it leaves behind, as a run. */
+static HKM_COLD void retire_tail(uint32_t slot, size_t count) {
+    slot_head(slot)->run_slots = (uint32_t)count;
+    slot_head(slot)->moved = 1;
+    set_entries(slot, 1, CLASS_LARGE_HEAD);
+    if (slot_change(slot, SLOT_UNUSED, SLOT_LARGE) && slot_change(slot, SLOT_LARGE, SLOT_CACHED))
+        retire(slot, os_clock_ms());
 }
 
 /* Takes an entry out; true when this call did it. */
@@ -97,26 +130,15 @@ static void cache_evict_oldest(uint32_t now_ms) {
         cache_evict((unsigned)oldest, atomic_get(&cache[oldest].run, acquire));
 }
 
-static void keep_hole(uint32_t slot) {
-    uint32_t none = 0;
-    for (unsigned i = 0; i < HOLES && !atomic_cas(&holes[i], &none, slot, release, relaxed); i++)
-        none = 0;
-}
-
 /* The system may have memory for mappings again. */
 static HKM_COLD void mend_holes(uint32_t now_ms) {
     for (unsigned i = 0; i < HOLES; i++) {
         uint32_t slot = atomic_swap(&holes[i], 0, acquire);
-        if (slot == 0)
-            continue;
-        size_t count = slot_head(slot)->run_slots;
-        if (os_renew(arena_slot_start(slot), count * SLOT_BYTES) != 0) {
-            keep_hole(slot);
-            return;
+        if (slot != 0) {
+            slot_head(slot)->moved = 1;
+            retire(slot, now_ms);
+            atomic_sub(&given_up, 1, relaxed);
         }
-        superslab_wash(slot, count, true);
-        atomic_sub(&given_up, 1, relaxed);
-        retire(slot, now_ms);
     }
 }
 
@@ -498,7 +520,11 @@ bool large_resize(uint32_t slot, size_t bytes) {
         head->run_slots = (uint32_t)slots;
     } else if (slots < have) {
         head->run_slots = (uint32_t)slots;
-        release(slot + (uint32_t)slots, have - slots, head->moved != 0, os_clock_ms());
+        uint32_t tail = slot + (uint32_t)slots;
+        if (head->moved == 0)
+            release(tail, have - slots, os_clock_ms());
+        else
+            retire_tail(tail, have - slots);
     }
     atomic_add(&live_bytes, bytes - head->large_bytes, relaxed);
     head->large_bytes = bytes;
@@ -524,8 +550,7 @@ void *large_move(uint32_t slot, size_t bytes) {
         os_commit(arena_slot_start(to), slots * SLOT_BYTES) != 0) {
         /* a failed move may leave a hole at its target, which can not be filled now */
         (void)slot_change(to, SLOT_LARGE, SLOT_CACHED);
-        atomic_add(&given_up, 1, relaxed);
-        keep_hole(to);
+        give_up(to);
         return NULL;
     }
     if (!moved)

@@ -30,7 +30,7 @@ bool large_resize(uint32_t slot, size_t bytes);
 /* Moves the block's pages to a larger run, without copying if the kernel can; the new address, or
  * NULL with the block untouched. */
 HKM_COLD void *large_move(uint32_t slot, size_t bytes);
-/* Entries of the big cache that are at least age_ms old become UNUSED slots; so do runs that a move
+/* Entries of the big cache that are at least age_ms old become UNUSED slots; so do runs that a call
  * without success left unmapped, once the system maps them again. */
 void large_decay(uint32_t now_ms, uint32_t age_ms);
 
@@ -48,7 +48,7 @@ size_t large_cached_bytes(void);
 struct large_innards {
     ATOMIC(uint64_t) * run; /* slot number << 32 | slots in the run; 0: empty */
     ATOMIC(size_t) * cached_bytes, *live_blocks, *live_bytes;
-    uint32_t given_up; /* CACHED runs that are in no entry: large_move left them unmapped */
+    uint32_t given_up; /* CACHED runs that are in no entry: they are unmapped */
 };
 struct large_innards large_innards(unsigned entry);
 
