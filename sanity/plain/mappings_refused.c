@@ -1,6 +1,8 @@
 /* mappings_refused.c -- a kernel that unmaps what lies where a new mapping is to be, and then finds
  * that there is no memory for it, as Linux before 6.12 may where vm.overcommit_memory is 2: what
- * became a hole in the range is not handed out, and is mended when there is memory again.
+ * became a hole in the range is not handed out, and is mended when there is memory again. While a
+ * failed move has left its target so, the debug build's walk beside other threads does not take that
+ * for damage.
  */
 #include "check.inc"
 
@@ -9,7 +11,7 @@
 
 enum { CHILD_SECONDS = 60, BLOCKS = 64 };
 
-static int refusing, refused;
+static int refusing, refused, moves_refused;
 
 void *mmap(void *start, size_t bytes, int protection, int flags, int file, off_t offset) {
     if (refusing && (flags & MAP_FIXED) != 0) {
@@ -21,14 +23,28 @@ void *mmap(void *start, size_t bytes, int protection, int flags, int file, off_t
     return (void *)syscall(SYS_mmap, start, bytes, protection, flags, file, offset);
 }
 
+void *mremap(void *from, size_t bytes, size_t new_bytes, int flags, ...) {
+    va_list rest;
+    va_start(rest, flags);
+    void *to = (flags & MREMAP_FIXED) != 0 ? va_arg(rest, void *) : NULL;
+    va_end(rest);
+    if (moves_refused == 0 || to == NULL)
+        return (void *)syscall(SYS_mremap, from, bytes, new_bytes, flags, to);
+    moves_refused++;
+    munmap(to, new_bytes);
+    sleep_ms(1);
+    errno = ENOMEM;
+    return MAP_FAILED;
+}
+
 /* A block of 24 MiB, whose pages came from elsewhere, if the kernel can do that. */
 static char *make_moved(void) {
     char *block = malloc(8 * MIB);
     REQUIRE(block != NULL, "malloc");
     memset(block, 1, 8 * MIB);
-    char *behind = malloc(8 * MIB);
+    char *behind = malloc(8 * MIB); /* stays */
     block = realloc(hide(block), 24 * MIB);
-    REQUIRE(block != NULL && behind != NULL, "realloc");
+    REQUIRE(block != NULL && behind != NULL, "no memory");
     memset(block, 2, 24 * MIB);
     return block;
 }
@@ -83,11 +99,44 @@ static void a_block_that_shrinks_leaves_no_hole_that_is_handed_out(void) {
     in_child(refuse_during_realloc, CHILD_SECONDS);
 }
 
+static int walkers_are_done;
+
+static void *have_walks(void *argument) {
+    while (!__atomic_load_n(&walkers_are_done, __ATOMIC_ACQUIRE))
+        free(hide(malloc(20)));
+    return argument;
+}
+
+static int move_in_vain(void) {
+    enum { MOVES = 6 };
+    pthread_t thread;
+    moves_refused = 1;
+    REQUIRE(pthread_create(&thread, NULL, have_walks, NULL) == 0, "pthread_create");
+    for (size_t i = 0; i < MOVES; i++)
+        free(make_moved());
+    __atomic_store_n(&walkers_are_done, 1, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    EXPECT(moves_refused > MOVES / 2, "expected moves by mremap, found %d", moves_refused - 1);
+    return check_failures > 0;
+}
+
+static void a_walk_beside_a_failed_move_finds_no_damage(void) {
+    static char text[4096];
+    int status = run_self("move_in_vain", "check_every=50", text, sizeof text);
+    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0, "expected exit status 0, found wait "
+           "status %d: %.300s", status, text);
+}
+
 static const struct check checks[] = {
 #define CHECK(name, hakmem_only)                                                                   \
     { #name, name, hakmem_only }
     CHECK(a_block_that_dies_leaves_no_hole_that_is_handed_out, 1),
     CHECK(a_block_that_shrinks_leaves_no_hole_that_is_handed_out, 1),
+    CHECK(a_walk_beside_a_failed_move_finds_no_damage, 1),
 };
 
-int main(int argc, char **argv) { return run_checks(checks, COUNT_OF(checks), argc, argv); }
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "move_in_vain") == 0)
+        return move_in_vain();
+    return run_checks(checks, COUNT_OF(checks), argc, argv);
+}

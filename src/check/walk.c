@@ -79,7 +79,18 @@ static bool is_given_up(const char *start) {
            slot_state(large_run_of(start)) == SLOT_CACHED;
 }
 
-static void walk_commits(void) {
+/* Beside other threads one may be about to map a run anew which a call has unmapped, and failed. */
+static bool is_readable(const struct walk *w, const char *start) {
+    char byte;
+    for (unsigned attempt = 0; !os_peek(start, &byte, 1) && !is_given_up(start); attempt++) {
+        if (w->quiet || attempt == 256)
+            return false;
+        os_backoff(attempt);
+    }
+    return true;
+}
+
+static void walk_commits(const struct walk *w) {
     struct arena_innards maps = arena_innards();
     bool peek = can_peek();
     for (uint32_t i = 0; i < superslab_top(); i++) {
@@ -90,10 +101,8 @@ static void walk_commits(void) {
             (atomic_get(&maps.chunks_committed[chunk >> 6], acquire) & bitset_bit(chunk)) != 0;
         must_hold(A1, has_maps, "its maps committed", "not committed", superslab_at(i));
         char *start = arena_slot_start(i * SUPERSLAB_SLOTS);
-        char byte;
         bool look = peek && (superslab_in_use(i) || os_resident(start, os_page_bytes()) != 0);
-        must_hold(A4, !look || os_peek(start, &byte, 1) || is_given_up(start), "readable",
-                  "inaccessible", start);
+        must_hold(A4, !look || is_readable(w, start), "readable", "inaccessible", start);
     }
 }
 
@@ -322,7 +331,7 @@ size_t walk_all(size_t *looked_at) {
         take_scratch(&w);
     walk_arena();
     walk_classes();
-    walk_commits();
+    walk_commits(&w);
     if (w.quiet) {
         walk_quiet(&w);
     } else {
