@@ -58,6 +58,18 @@ static bool follows_call(uintptr_t address) {
 #endif
 }
 
+/* A return address without the signature that code for pointer authentication gives it on its way
+ * through the stack; any other word is some word. */
+static uintptr_t without_signature(uintptr_t word) {
+#if defined(__aarch64__)
+    register uintptr_t lr __asm__("x30") = word;
+    __asm__("hint #7" : "+r"(lr)); /* XPACLRI, which older processors take for none */
+    return lr;
+#else
+    return word;
+#endif
+}
+
 static bool name(const struct maps_region *region, void *arg) {
     uintptr_t address = *(uintptr_t *)arg;
     if (address < region->start || address >= region->end)
@@ -90,6 +102,7 @@ void backtrace_print(void) {
             break;
         uintptr_t value = 0;
         memcpy(&value, word + i, sizeof value);
+        value = without_signature(value);
         if (is_code(value) && follows_call(value))
             frames[count++] = value;
     }
@@ -106,6 +119,7 @@ void backtrace_name(uintptr_t address) {
     uint32_t idle = 0;
     if (!atomic_cas(&busy, &idle, 1, acquire, relaxed))
         return;
+    address = without_signature(address);
     maps_each(buffer, sizeof buffer, name, &address);
     atomic_put(&busy, 0, release);
 }
