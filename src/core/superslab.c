@@ -100,6 +100,7 @@ static int commit(size_t first, size_t count) {
     size_t end = first + count + ahead;
     if (end > arena.superslab_count)
         end = arena.superslab_count;
+    end = bitset_next_set(committed, first + count, end); /* the program may have protected some */
     int error = commit_range(from, end);
     if (error != 0 && ahead > 0) {
         end = first + count;
@@ -114,14 +115,20 @@ static int commit(size_t first, size_t count) {
     return 0;
 }
 
+static inline uint64_t word_at(const char *at) {
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
 /* Whether the class map says of none of these slots that it is in a run. */
 static bool in_no_run(uint32_t superslab, uint32_t mask) {
     uint32_t last = superslab * SUPERSLAB_SLOTS + SUPERSLAB_SLOTS - 1;
     if (mask == UINT32_MAX) { /* nobody else has any of them: all at once */
-        uint64_t entries[SUPERSLAB_SLOTS / 2], found = 0;
-        memcpy(entries, (const void *)(uintptr_t)arena_class_entry(last), sizeof entries);
-        for (unsigned i = 0; i < SUPERSLAB_SLOTS / 2; i++)
-            found |= entries[i];
+        const char *at = (const char *)(uintptr_t)arena_class_entry(last);
+        uint64_t found = 0;
+        for (unsigned i = 0; i < SUPERSLAB_SLOTS * sizeof(class_entry); i += 32, at += 32)
+            found |= word_at(at) | word_at(at + 8) | word_at(at + 16) | word_at(at + 24);
         return found == 0;
     }
     uint32_t found = 0;
@@ -130,7 +137,7 @@ static bool in_no_run(uint32_t superslab, uint32_t mask) {
         found |= atomic_get(first - bits_lowest(mask), relaxed);
     return found == 0;
 }
-_Static_assert(sizeof(class_entry) * 2 == sizeof(uint64_t), "two entries a word");
+_Static_assert(sizeof(class_entry) * SUPERSLAB_SLOTS % 32 == 0, "four words at a time");
 
 /* Of slots that were just claimed. A bit that a stray write has set would hand out, or purge, what
  * somebody has; and this is not a path that counts. */
