@@ -50,11 +50,11 @@ static void *alloc_class(unsigned class) {
         return alloc_out_of_memory();
     struct heap *heap = life_heap();
     void *block = take(class, heap);
-    if (unlikely(block == NULL)) {
-        decay_for_space(heap);
-        block = take(class, heap);
-        if (block == NULL)
+    struct decay_space space = {0};
+    while (unlikely(block == NULL)) {
+        if (!decay_for_space(heap, &space))
             return alloc_out_of_memory();
+        block = take(class, heap);
     }
     live_byte *live = arena_live_byte(class, block);
     if (unlikely(live_get(live) != 0))
@@ -70,11 +70,11 @@ static void *alloc_large(size_t bytes, size_t alignment, bool *clean) {
     struct heap *heap = life_heap();
     bool cached;
     void *block = large_alloc(bytes, alignment, clean, &cached);
-    if (unlikely(block == NULL)) {
-        decay_for_space(heap);
-        block = large_alloc(bytes, alignment, clean, &cached);
-        if (block == NULL)
+    struct decay_space space = {0};
+    while (unlikely(block == NULL)) {
+        if (!decay_for_space(heap, &space))
             return alloc_out_of_memory();
+        block = large_alloc(bytes, alignment, clean, &cached);
     }
     if (heap != NULL) {
         counter_add(&heap->stats.large_allocs, 1);
@@ -265,10 +265,9 @@ static void *resize_large(void *block, size_t bytes) {
     if (large_resize(slot, bytes))
         return block;
     void *to = large_move(slot, bytes);
-    if (to == NULL) {
-        decay_for_space(life_heap_if_any());
+    struct decay_space space = {0};
+    while (to == NULL && decay_for_space(life_heap_if_any(), &space))
         to = large_move(slot, bytes);
-    }
     return to != NULL ? to : alloc_out_of_memory();
 }
 

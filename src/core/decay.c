@@ -13,9 +13,30 @@
 #define DELAY_PARTS 8u       /* one is from purge to purge, and what keep_level waits for */
 
 static ATOMIC(uint32_t) last_ms;
+static ATOMIC(bool) in_vain; /* more than the LRU may hold is warm, but the OS takes none of it:
+                                it is locked */
 static ATOMIC(uint32_t) fresh_seen;  /* superslab_fresh, when it was last noticed */
 static ATOMIC(uint32_t) level_fresh; /* and at the last look, ... */
 static ATOMIC(uint32_t) level_ms;    /* ... which was then */
+
+/* Rounds that hold what is free, and nobody else finds, until they are done. */
+static ATOMIC(uint32_t) rounds, rounds_done;
+
+static void begin(void) { atomic_add(&rounds, 1, relaxed); }
+static void end(void) { atomic_add(&rounds_done, 1, release); } /* pairs with wait_for_rounds */
+
+/* Not for ever, and not twice: it may be one of a thread that this forked child does not have, or
+ * that this signal handler interrupted. */
+static HKM_COLD void wait_for_rounds(void) {
+    static ATOMIC(bool) vain;
+    for (unsigned attempt = 0; !atomic_get(&vain, relaxed); attempt++) {
+        if (atomic_get(&rounds_done, acquire) == atomic_get(&rounds, relaxed))
+            return;
+        if (attempt == 2048) /* a fifth of a second */
+            atomic_put(&vain, true, relaxed);
+        os_backoff(attempt);
+    }
+}
 
 /* What threads left in their magazines at their end. Some of it is of others' runs and goes to
  * their inboxes: to be done before these are emptied. */
@@ -46,12 +67,15 @@ static void drain(struct heap *heap, enum heap_drain how) {
     }
 }
 
-static size_t run(const struct heap *heap, uint32_t now_ms, uint32_t age_ms) {
+HKM_INLINE size_t run(const struct heap *heap, uint32_t now_ms, uint32_t age_ms) {
+    begin();
     drain_orphans(heap);
     tidy_others(heap);
     large_decay(now_ms, age_ms);
     pool_decay(now_ms, age_ms);
-    return superslab_purge(now_ms, age_ms);
+    size_t bytes = superslab_purge(now_ms, age_ms);
+    end();
+    return bytes;
 }
 
 /* True for one caller when `step` ms have passed since it was last true. */
@@ -74,8 +98,10 @@ static HKM_NOINLINE void keep_level(uint32_t now_ms) {
         return;
     atomic_put(&level_ms, now_ms, relaxed);
     uint32_t age = (uint32_t)options.purge_delay_ms / DELAY_PARTS;
+    begin();
     large_decay(now_ms, age);
     (void)superslab_purge_some(now_ms, age, (size_t)grown << SUPERSLAB_SHIFT);
+    end();
 }
 
 void decay_tick(struct heap *heap) {
@@ -87,9 +113,14 @@ void decay_tick(struct heap *heap) {
         drain(heap, options.drain_interval == 0 ? DRAIN_ALL : DRAIN_AGED);
     }
     uint32_t delay = (uint32_t)options.purge_delay_ms;
-    bool over = superslab_warm_count() > options.lru_superslabs;
-    if (over || is_due(now, delay / DELAY_PARTS))
-        (void)run(heap, now, over ? 0 : delay);
+    bool due = is_due(now, delay / DELAY_PARTS);
+    bool over = superslab_warm_count() > options.lru_superslabs &&
+                (due || !atomic_get(&in_vain, relaxed));
+    if (over || due) {
+        size_t bytes = run(heap, now, over ? 0 : delay);
+        if (over)
+            atomic_put(&in_vain, bytes == 0, relaxed);
+    }
     if (heap != NULL && now - heap->armed_ms >= ALARM_MS &&
         superslab_idle_dirty() + large_cached_bytes() >= ALARM_BYTES)
         heap_arm(heap, now);
@@ -101,14 +132,24 @@ size_t decay_all(struct heap *heap) {
     drain_orphans(heap);
     drain(heap, DRAIN_ALL);
     size_t bytes = run(heap, os_clock_ms(), 0);
+    begin();
     superslab_purge_maps(1);
+    end();
     return bytes;
 }
 
-void decay_for_space(struct heap *heap) {
+bool decay_for_space(struct heap *heap, struct decay_space *space) {
+    if (space->tries > 0 && (space->tries == 8 || atomic_get(&rounds, relaxed) == space->rounds))
+        return false;
+    space->tries++;
+    begin();
     drain_orphans(heap);
     drain(heap, DRAIN_ALL);
     tidy_others(heap);
     large_decay(os_clock_ms(), 0);
     pool_decay(os_clock_ms(), 0);
+    end();
+    wait_for_rounds();
+    space->rounds = atomic_get(&rounds, relaxed);
+    return true;
 }

@@ -13,7 +13,12 @@
 void decay_tick(struct heap *heap);
 /* Returns everything that holds no block; the result is the number of bytes. */
 HKM_SELDOM size_t decay_all(struct heap *heap);
-/* Frees what can be reused by another class or size, without the OS: after a failed allocation. */
-HKM_SELDOM void decay_for_space(struct heap *heap);
+/* After a failed allocation: frees what can be reused by another class or size, without the OS, and
+ * waits for what other threads are giving back. False when that was tried, and nobody has begun to
+ * since, who could have been in the way again. */
+struct decay_space {
+    uint32_t tries, rounds; /* 0 at first */
+};
+HKM_SELDOM bool decay_for_space(struct heap *heap, struct decay_space *space);
 
 #endif
