@@ -71,9 +71,9 @@ OPT_CHECK_release := -Oz -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
 OPT_COLD_release  := -Os -ffunction-sections -fdata-sections
 COLD_release := $(addprefix src/core/,arena.c backtrace.c foreign.c huge.c maps.c options.c packet.c prefault.c report.c stats.c) \
-                src/os/os_linux.c
+                src/os/os_linux.c $(DLOPEN)
 # Smaller, and not slower but where large blocks are resized (1 %).
-PLAIN_release     := $(addprefix src/core/,alloc.c decay.c heap_life.c superslab.c)
+PLAIN_release     := $(addprefix src/core/,alloc.c decay.c heap_life.c superslab.c) src/api/override_cxx.c
 OPT_PLAIN_release := -O2
 # The loops over blocks take up to 5 % longer where they happen to lie across lines of the code.
 HOT_release     := src/api/override.c $(addprefix src/core/,heap.c slot.c)

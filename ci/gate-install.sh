@@ -72,6 +72,22 @@ try use-dynamic-c++ g++ "${cflags[@]}" "$scratch/use.cc" "${libs[@]}"
 try use-static gcc -static "${cflags[@]}" "$scratch/use.c" "${static_libs[@]}"
 try use-static-c++ g++ -static "${cflags[@]}" "$scratch/use.cc" "${static_libs[@]}"
 try use-archive gcc "${cflags[@]}" "$scratch/use.c" "$libdir/libhakmem.a"
+# an exception of which nothing in the program knows but the library
+cat >"$scratch/throws.cc" <<'END'
+#include <new>
+int main()
+{
+    volatile unsigned long huge = ~0UL / 4;
+    try {
+        return ::operator new(huge) != nullptr;
+    } catch (...) {
+        return 0;
+    }
+}
+END
+if ! g++ -static -Wl,-u,_ZSt17__throw_bad_allocv -o "$scratch/throws" "$scratch/throws.cc" "${static_libs[@]}" || ! "$scratch/throws"; then
+    complain "a static program does not catch std::bad_alloc"
+fi
 # operators of the program's own beside the archive's
 if ! g++ -std=c++17 -D_GNU_SOURCE -static -o "$scratch/own-operators" sanity/plain/replaced_operators.cc "${static_libs[@]}" ||
     ! env -u HAKMEM_LIB "$scratch/own-operators" plain_forms_reach_the_programs_own >/dev/null; then

@@ -1,4 +1,4 @@
-/* override_dlopen.c -- dlopen without RTLD_DEEPBIND, in the shared libraries alone.
+/* override_dlopen.c -- dlopen without RTLD_DEEPBIND, and a use of it, in the shared libraries.
  * Purpose     a library that is bound deep looks a name up among its own dependencies first: its
  *             malloc and free are glibc's, whatever was preloaded. What it frees of ours glibc then
  *             takes for its own and the program crashes, as php did, which loads every extension
@@ -28,4 +28,19 @@ HKM_PUBLIC HKM_COLD void *dlopen(const char *file, int mode) {
     if (next == NULL)
         next = find_next();
     return next(file, mode & ~RTLD_DEEPBIND);
+}
+
+/* What `name` is to the library that `caller` lies in and to those that it needs, if not the very
+ * function that calls. (The library is in use, so that it stays when the handle is closed.) */
+void *dlopen_seen_by(void *caller, const char *name);
+HKM_COLD void *dlopen_seen_by(void *caller, const char *name) {
+    Dl_info info;
+    void *library = NULL;
+    if (dladdr(caller, &info) != 0)
+        library = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+    if (library == NULL)
+        return NULL;
+    void *found = dlsym(library, name);
+    (void)dlclose(library);
+    return found != info.dli_saddr ? found : NULL;
 }
