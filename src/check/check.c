@@ -347,10 +347,10 @@ static void must_fit(const char *call, const struct place *place, size_t alignme
 static void die(const char *call, struct place *place, const void *frame) {
     if (!become(place, BLOCK_LIVE, BLOCK_CHANGING, 0))
         report_dead(call, place->start);
+    place->record->free_thread = shadow_thread(); /* a report names this free, not an older one */
+    place->record->free_stack = depot_take(frame);
     check_redzones(place);
     sub_overhead(place, atomic_get(&place->record->requested, relaxed));
-    place->record->free_thread = shadow_thread();
-    place->record->free_stack = depot_take(frame);
     guard_poison(place->start, place->bytes);
     guard_died(place->start, place->bytes);
     bool large = place->class >= CLASS_COUNT;

@@ -15,10 +15,13 @@ void fault_note(const char *what, const void *address, ptrdiff_t offset) {
     text_dec(&note, (uint64_t)(offset < 0 ? -offset : offset));
 }
 
-/* The lines behind the first one; `words` is what the code that found it says. */
+/* The lines behind the first one; `words` is what the code that found it says. Redzones and poison
+ * are damaged by the program, the allocator's own records need not be. */
 static _Noreturn void finish(enum invariant invariant, const char *words, const void *about) {
     struct text line = {0};
-    text_add(&line, "hakmem: corrupted metadata: invariant ");
+    bool by_program = invariant >= INV_B8 && invariant <= INV_B11;
+    text_add(&line, by_program ? "hakmem: corrupted block: invariant "
+                               : "hakmem: corrupted metadata: invariant ");
     text_add(&line, words);
     text_add(&line, " is broken at ");
     text_pointer(&line, about);
