@@ -142,6 +142,12 @@ for run in "$root/bin/hakmem-run" "$out/release/hakmem-run"; do
     expect_run 126 'another machine' "$run" "$scratch/foreign"
     expect_run 126 'neither an ELF' "$run" "$scratch/text"
     expect_run 125 'unknown option --nonsense' "$run" --nonsense true
+    expect_run 125 '^hakmem-run: --trace= needs a path$' "$run" --trace= true
+    expect_run 125 '^hakmem-run: --trace needs a file$' "$run" --trace '' true
+    expect_run 126 '^hakmem-run: cannot write /no/such/folder/t$' "$run" --trace=/no/such/folder/t true
+    expect_run 126 '^hakmem-run: cannot write /$' "$run" --trace / true
+    expect_run 125 '^hakmem-run: --lib= needs a path$' "$run" --lib= true
+    expect_run 0 'fast_cap' env HAKMEM_OPTIONS=help "$run" ls /
     if cp "$(type -P true)" "$scratch/capable" && setcap cap_net_raw+ep "$scratch/capable" 2>/dev/null; then
         expect_run 126 'file capabilities' "$run" "$scratch/capable"
     fi

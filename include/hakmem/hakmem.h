@@ -115,8 +115,8 @@ int hkm_owns(const void *pointer) HKM_NOEXCEPT_ HKM_ATTR_(warn_unused_result);
  * once.  The result is the number of bytes returned.  Enters the OS. */
 size_t hkm_purge(void) HKM_NOEXCEPT_;
 
-/* glibc's: hkm_purge, keeping at least `pad` bytes of free memory; 1 when something was
- * returned. */
+/* glibc's: hkm_purge, if `pad` is 0 or more than `pad` bytes of idle memory are there; 1 when
+ * something was returned. */
 int hkm_malloc_trim(size_t pad) HKM_NOEXCEPT_;
 
 /* Walks the whole heap and holds it against the allocator's invariants (docs/INVARIANTS.md); one
