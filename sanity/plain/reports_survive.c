@@ -100,11 +100,31 @@ static void statistics_are_not_written_into_the_programs_own_file(void) {
     fclose(file);
 }
 
+/* Who reads stderr has gone: neither the report nor a crash ends by SIGPIPE. */
+static int break_stderr(const char *mode, void *block) {
+    int ends[2];
+    REQUIRE(pipe(ends) == 0 && dup2(ends[1], 2) == 2, "a pipe: %s", strerror(errno));
+    close(ends[0]);
+    if (strcmp(mode, "--unread-crash") == 0)
+        *(volatile char *)hide((void *)0x40) = 1;
+    free(hide(block));
+    free(hide(block));
+    return 0;
+}
+
+static void a_report_that_nobody_reads_ends_as_one_that_is_read(void) {
+    int status = run_self("--unread-report", NULL, text, sizeof text);
+    EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "wait status %#x", status);
+    status = run_self("--unread-crash", "crash_report=on", text, sizeof text);
+    EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "wait status %#x", status);
+}
+
 static const struct check checks[] = {
 #define CHECK(name, hakmem_only)                                                                   \
     { #name, name, hakmem_only }
     CHECK(a_report_ends_in_sigabrt_whatever_lies_on_the_stack, 1),
     CHECK(a_crash_is_reported_in_full_whatever_lies_on_the_stack, 1),
+    CHECK(a_report_that_nobody_reads_ends_as_one_that_is_read, 1),
     CHECK(statistics_are_not_written_into_the_programs_own_file, 0),
 };
 
@@ -112,6 +132,8 @@ int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
     if (strncmp(mode, "--", 2) == 0)
         check_name = mode;
+    if (strncmp(mode, "--unread", 8) == 0)
+        return break_stderr(mode, malloc(100));
     if (strcmp(mode, "--daemon") == 0)
         return replace_descriptors();
     if (strncmp(mode, "--", 2) == 0)

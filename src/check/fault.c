@@ -19,7 +19,7 @@ void fault_note(const char *what, const void *address, ptrdiff_t offset) {
  * are damaged by the program, the allocator's own records need not be. */
 static _Noreturn void finish(enum invariant invariant, const char *words, const void *about) {
     struct text line = {0};
-    bool by_program = invariant >= INV_B8 && invariant <= INV_B11;
+    bool by_program = HKM_CHECK_LEVEL >= 1 && invariant >= INV_B8 && invariant <= INV_B11;
     text_add(&line, by_program ? "hakmem: corrupted block: invariant "
                                : "hakmem: corrupted metadata: invariant ");
     text_add(&line, words);

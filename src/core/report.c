@@ -12,7 +12,16 @@
 #include "core/superslab.h"
 #include "core/watch.h"
 
-static void say(const struct text *line) { os_write(2, line->chars, line->used); }
+static void set_action(int number, void (*handler)(int)) {
+    const struct sigaction action = {.sa_handler = handler};
+    (void)sigaction(number, &action, NULL);
+}
+
+/* The process ends by what is reported, and not by SIGPIPE because nobody reads it. */
+static void say(const struct text *line) {
+    set_action(SIGPIPE, SIG_IGN);
+    os_write(2, line->chars, line->used);
+}
 
 void report_end(struct text *line, const char *invariant, const void *about) {
     text_add(line, "\n");
@@ -272,8 +281,7 @@ static void on_signal(int number, siginfo_t *info, void *context) {
     text_add(&line, "\n");
     say(&line);
     backtrace_print();
-    struct sigaction original = {.sa_handler = SIG_DFL};
-    (void)sigaction(number, &original, NULL);
+    set_action(number, SIG_DFL);
     if (info->si_code <= 0) /* sent, not caused: it does not come again by itself */
         (void)raise(number);
 }
