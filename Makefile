@@ -64,14 +64,15 @@ CHECK_debug   := 2
 OPT_release   := -O3 -g
 OPT_debug     := -O1 -g -fno-omit-frame-pointer
 # src/check: in the release library only hkm_heap_check runs it; in the debug library all calls do.
+# Reports and statistics are as rare.
 # What runs once or never is small, too, and lies apart (src/libhakmem.ld has the same names, but for
 # those that each process may run and that are no slower so: arena.c, options.c (whose strings few
 # read), packet.c, prefault.c and os_linux.c).
 OPT_CHECK_release := -Oz -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
+RARE_release      := $(addprefix src/core/,backtrace.c foreign.c maps.c report.c stats.c) $(DLOPEN)
 OPT_COLD_release  := -Os -ffunction-sections -fdata-sections
-COLD_release := $(addprefix src/core/,arena.c backtrace.c foreign.c huge.c maps.c options.c packet.c prefault.c report.c stats.c) \
-                src/os/os_linux.c $(DLOPEN)
+COLD_release      := $(addprefix src/core/,arena.c huge.c options.c packet.c prefault.c) src/os/os_linux.c
 # Smaller, and not slower but where large blocks are resized (1 %).
 PLAIN_release     := $(addprefix src/core/,alloc.c decay.c heap_life.c superslab.c) src/api/override_cxx.c
 OPT_PLAIN_release := -O2
@@ -148,13 +149,13 @@ endef
 define build_template
 $(OUT)/$(1)/obj/flags: FORCE
 	$$(call remember,$(call cc_of,$(1)) $(call flags_of,$(1)) $(WFLAGS) $$(CFLAGS) \
-	    $(OPT_CHECK_$(1)) $(foreach kind,COLD PLAIN HOT,$(OPT_$(kind)_$(1)) $($(kind)_$(1))))
+	    $(OPT_CHECK_$(1)) $(RARE_$(1)) $(foreach kind,COLD PLAIN HOT,$(OPT_$(kind)_$(1)) $($(kind)_$(1))))
 $(OUT)/$(1)/obj/sources: FORCE
 	$$(call remember,$(SRCS) $$(LDFLAGS))
 
 $(OUT)/$(1)/obj/%.o: src/%.c $(OUT)/$(1)/obj/flags
 	@mkdir -p $$(@D)
-	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/%,$$<),$(OPT_CHECK_$(1))) $$(if $$(filter $(COLD_$(1)),$$<),$(OPT_COLD_$(1))) $$(if $$(filter $(PLAIN_$(1)),$$<),$(OPT_PLAIN_$(1))) $$(if $$(filter $(HOT_$(1)),$$<),$(OPT_HOT_$(1))) $$(if $$(filter $(TAIL),$$<),-foptimize-sibling-calls) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
+	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/% $(RARE_$(1)),$$<),$(OPT_CHECK_$(1))) $$(if $$(filter $(COLD_$(1)),$$<),$(OPT_COLD_$(1))) $$(if $$(filter $(PLAIN_$(1)),$$<),$(OPT_PLAIN_$(1))) $$(if $$(filter $(HOT_$(1)),$$<),$(OPT_HOT_$(1))) $$(if $$(filter $(TAIL),$$<),-foptimize-sibling-calls) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
 
 -include $(SRCS:src/%.c=$(OUT)/$(1)/obj/%.d)
 endef
