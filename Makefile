@@ -33,11 +33,12 @@ WERROR  ?=
 SRCS     := $(sort $(wildcard src/*/*.c))
 OVERRIDE := $(filter src/api/override%.c,$(SRCS))
 PREFIXED := $(filter-out $(OVERRIDE),$(SRCS))
-# In the shared libraries alone: a static program has a dlopen of its own.
+# In the shared libraries alone: a static program has a dlopen and a prctl of its own.
 DLOPEN   := src/api/override_dlopen.c
+SHARED   := $(DLOPEN) src/api/override_prctl.c
 # Whose functions hand on to others: these must see the caller's frame, or its return address.
 TAIL     := $(DLOPEN) src/api/override_cxx.c
-ARCHIVED := $(filter-out $(DLOPEN),$(SRCS))
+ARCHIVED := $(filter-out $(SHARED),$(SRCS))
 HEADERS  := $(sort $(wildcard include/hakmem/*.h src/*/*.h))
 MAP      := src/libhakmem.map
 LAYOUT   := src/libhakmem.ld
@@ -70,9 +71,9 @@ OPT_debug     := -O1 -g -fno-omit-frame-pointer
 # read), packet.c, prefault.c and os_linux.c).
 OPT_CHECK_release := -Oz -ffunction-sections -fdata-sections
 OPT_CHECK_debug   := -O2
-RARE_release      := $(addprefix src/core/,backtrace.c foreign.c maps.c report.c stats.c) $(DLOPEN)
+RARE_release      := $(addprefix src/core/,backtrace.c foreign.c huge.c maps.c options.c report.c stats.c) src/os/vdso.c $(SHARED)
 OPT_COLD_release  := -Os -ffunction-sections -fdata-sections
-COLD_release      := $(addprefix src/core/,arena.c huge.c options.c packet.c prefault.c) src/os/os_linux.c
+COLD_release      := $(addprefix src/core/,arena.c packet.c prefault.c) src/os/os_linux.c
 # Smaller, and not slower but where large blocks are resized (1 %).
 PLAIN_release     := $(addprefix src/core/,alloc.c decay.c heap_life.c superslab.c) src/api/override_cxx.c
 OPT_PLAIN_release := -O2

@@ -10,17 +10,31 @@
  */
 #include "common.h"
 
+#include <errno.h>
 #include <semaphore.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define SLOTS_MAX 20000u
 
 /* The clock that the allocator sees stands still: how long a run takes must not show in its counts.
- * A program's own function comes before libc's. */
-int clock_gettime(clockid_t clock, struct timespec *now)
+ * Under valgrind there is no vDSO to ask, so it makes system calls, and these two alone. A program's
+ * own function comes before libc's. */
+long syscall(long number, ...)
 {
-    (void)clock;
-    *now = (struct timespec){ 1000, 0 };
-    return 0;
+    if (number == SYS_getpid) return getpid();
+    va_list arguments;
+    va_start(arguments, number);
+    (void)va_arg(arguments, long);
+    struct timespec *now = va_arg(arguments, struct timespec *);
+    va_end(arguments);
+    if (number == SYS_clock_gettime) {
+        *now = (struct timespec){ 1000, 0 };
+        return 0;
+    }
+    errno = ENOSYS;
+    return -1;
 }
 
 static void *slots[SLOTS_MAX];

@@ -330,7 +330,7 @@ static HKM_SELDOM bool last_may_be_huge(size_t piece) {
 }
 
 /* Chooses the pages of SuperSlabs that were just taken for `slots` slots. */
-static void choose_pages(uint32_t first, size_t count, size_t slots) {
+static HKM_COLD void choose_pages(uint32_t first, size_t count, size_t slots) {
     judge_watched();
     bool always = options.large_pages == LARGE_PAGES_ON;
     size_t full = last_may_be_huge(slots % SUPERSLAB_SLOTS) ? count : slots / SUPERSLAB_SLOTS;

@@ -29,7 +29,7 @@ struct slot *pool_take_new(unsigned class, uint32_t owner, uint32_t *home);
  * its heap works `apart` and will look for it in its SuperSlab. */
 void pool_give(struct slot *slot, bool apart);
 /* EMPTY runs that have been so for at least age_ms become UNUSED. */
-void pool_decay(uint32_t now_ms, uint32_t age_ms);
+HKM_COLD void pool_decay(uint32_t now_ms, uint32_t age_ms);
 
 /* A class's stage 1 stack, for the checker alone. */
 struct pool_innards {

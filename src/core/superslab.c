@@ -147,7 +147,7 @@ static void require_free(uint32_t superslab, uint32_t mask) {
 }
 
 /* What follows a claim in `avail`: the SuperSlabs are ours, and leave the LRU. */
-static int adopt(uint32_t first, size_t count) {
+static HKM_COLD int adopt(uint32_t first, size_t count) {
     for (size_t i = first; i < first + count; i++) {
         require_free((uint32_t)i, UINT32_MAX);
         if (bitset_claim(superslab_warm, i)) {
@@ -466,7 +466,8 @@ static bool must_advise(struct superslab *ss, uint32_t pages) {
 }
 
 /* Changes what each of these SuperSlabs is, with one call for all that lie side by side. */
-static size_t make(uint32_t first, size_t count, uint32_t pages, int (*advise)(void *, size_t)) {
+static HKM_COLD size_t make(uint32_t first, size_t count, uint32_t pages,
+                            int (*advise)(void *, size_t)) {
     size_t made = 0;
     uint32_t from = first;
     for (uint32_t i = first; i <= first + count; i++) {
@@ -708,7 +709,7 @@ HKM_COLD void superslab_purge_maps(size_t least) {
     }
 }
 
-size_t superslab_purge_some(uint32_t now_ms, uint32_t age_ms, size_t most) {
+HKM_COLD size_t superslab_purge_some(uint32_t now_ms, uint32_t age_ms, size_t most) {
     size_t bytes = 0;
     uint32_t end = superslab_top();
     for (size_t i = bitset_next_set(superslab_warm, 0, end); i < end && bytes < most;) {

@@ -49,6 +49,11 @@ int os_collapse(void *start, size_t bytes);
 /* How many bytes of a committed range are in resident pages; 0 also when that can not be told. */
 HKM_COLD size_t os_resident(void *start, size_t bytes);
 
+/* The process is about to confine itself: a seccomp filter may kill it for a call of the system
+ * that glibc's malloc does not make. From then on nothing is advised but os_purge, what is resident
+ * or readable can not be told, no file is read, and a large block is copied, not moved. */
+void os_confine(void);
+
 /* Milliseconds of a coarse monotonic clock. No system call. */
 uint32_t os_clock_ms(void);
 /* Milliseconds from `since` to `now`; 0 when `since` is the later of the two, as it can be when

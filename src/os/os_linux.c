@@ -13,13 +13,17 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #if __has_include(<sys/single_threaded.h>)
 #include <sys/single_threaded.h>
 #endif
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "os/vdso.h"
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
@@ -63,6 +67,34 @@ size_t os_page_bytes(void) {
     return bytes;
 }
 
+/* A filter of system calls: of its own making, or that the process was started under. Such a one,
+ * a service's or a container's, allows files and prctl, but seldom mincore or process_vm_readv
+ * (systemd's @system-service). It is asked for when one of these is wanted for the first time. */
+static ATOMIC(uint32_t) filter;
+enum { NOT_ASKED, NO_FILTER, INHERITED, OWN };
+
+void os_confine(void) { atomic_put(&filter, OWN, relaxed); }
+static bool confined(void) { return atomic_get(&filter, relaxed) == OWN; }
+
+/* Reads a file of /proc/self; may change errno. No cancellation point. */
+static HKM_COLD bool read_own(const char *path, uint64_t at, void *to, size_t bytes) {
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = syscall(SYS_pread64, fd, to, bytes, at);
+    (void)syscall(SYS_close, fd);
+    return got == (ssize_t)bytes;
+}
+
+/* The filter there is; may change errno. */
+static HKM_COLD uint32_t filter_now(void) {
+    uint32_t found = atomic_get(&filter, relaxed);
+    if (found == NOT_ASKED) {
+        uint32_t now = syscall(SYS_prctl, PR_GET_SECCOMP) > 0 ? INHERITED : NO_FILTER;
+        if (atomic_cas(&filter, &found, now, relaxed, relaxed)) /* else it was just confined */
+            found = now;
+    }
+    return found;
+}
+
 /* Turns a call's result into 0 or an errno value, restoring errno. */
 static int outcome(bool failed, int saved) {
     int error = failed ? errno : 0;
@@ -84,7 +116,8 @@ void *os_reserve(size_t bytes) {
 
 void os_unlock(void *start, size_t bytes) {
     int saved = errno;
-    (void)munlock(start, bytes);
+    if (!confined())
+        (void)munlock(start, bytes);
     errno = saved;
 }
 
@@ -139,60 +172,85 @@ int os_move(void *from, void *to, size_t bytes) {
     int saved = errno;
     /* A move takes the lock (mlockall) off the whole mapping that `from` is in. Of what can be
      * moved, only locked memory refuses this advice (Linux 5.4), which does nothing much. */
-    if (madvise(from, os_page_bytes(), MADV_COLD) != 0)
+    if (confined() || madvise(from, os_page_bytes(), MADV_COLD) != 0)
         return outcome(true, saved);
     void *at = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
     return outcome(at == MAP_FAILED, saved);
 }
 
-int os_huge(void *start, size_t bytes) {
-    int error = begin(OS_MADVISE, __func__, bytes);
+HKM_INLINE int advise(void *start, size_t bytes, int advice, const char *site) {
+    int error = begin(OS_MADVISE, site, bytes);
     if (unlikely(error != 0))
         return error;
     int saved = errno;
-    return outcome(madvise(start, bytes, MADV_HUGEPAGE) != 0, saved);
+    return outcome(confined() || madvise(start, bytes, advice) != 0, saved);
+}
+
+int os_huge(void *start, size_t bytes) {
+    return advise(start, bytes, MADV_HUGEPAGE, __func__);
 }
 
 int os_small(void *start, size_t bytes) {
-    int error = begin(OS_MADVISE, __func__, bytes);
-    if (unlikely(error != 0))
-        return error;
-    int saved = errno;
-    return outcome(madvise(start, bytes, MADV_NOHUGEPAGE) != 0, saved);
+    return advise(start, bytes, MADV_NOHUGEPAGE, __func__);
 }
 
 int os_populate(void *start, size_t bytes) {
-    int error = begin(OS_MADVISE, __func__, bytes);
-    if (unlikely(error != 0))
-        return error;
-    int saved = errno;
-    return outcome(madvise(start, bytes, MADV_POPULATE_WRITE) != 0, saved);
+    return advise(start, bytes, MADV_POPULATE_WRITE, __func__);
 }
 
 #define COLLAPSE 25 /* MADV_COLLAPSE, Linux 6.1, which glibc 2.36 does not know */
 
 int os_collapse(void *start, size_t bytes) {
-    int error = begin(OS_MADVISE, __func__, bytes);
-    if (unlikely(error != 0))
-        return error;
-    int saved = errno;
-    return outcome(madvise(start, bytes, COLLAPSE) != 0, saved);
+    return advise(start, bytes, COLLAPSE, __func__);
 }
 
 size_t os_resident(void *start, size_t bytes) {
-    unsigned char pages[512] = {0};
-    size_t page = os_page_bytes();
-    size_t count = 0;
+    enum { PIECE = 256 }; /* pages: a stack may be small */
+    unsigned char low_bit[PIECE] = {0};
+    uint64_t high_bit[PIECE] = {0};
+    size_t page = os_page_bytes(), count = 0;
     int saved = errno;
-    for (size_t at = 0; at < bytes; at += sizeof pages * page) {
-        size_t piece = bytes - at < sizeof pages * page ? bytes - at : sizeof pages * page;
-        if (mincore((char *)start + at, piece, pages) != 0)
+    uint32_t found = filter_now();
+    for (char *at = start, *end = at + bytes; at < end && found != OWN; at += PIECE * page) {
+        size_t pages = ((size_t)(end - at) + page - 1) / page;
+        if (pages > PIECE)
+            pages = PIECE;
+        if (found == NO_FILTER ? mincore(at, pages * page, low_bit) != 0
+                               : !read_own("/proc/self/pagemap", (uintptr_t)at / page * 8,
+                                           high_bit, pages * 8))
             break;
-        for (size_t i = 0; i * page < piece; i++)
-            count += pages[i] & 1u;
+        for (size_t i = 0; i < pages; i++)
+            count += (low_bit[i] & 1u) + (high_bit[i] >> 63);
     }
     errno = saved;
     return count * page;
+}
+
+typedef int clock_function(clockid_t clock, struct timespec *now);
+
+static int by_call(clockid_t clock, struct timespec *now) {
+    return (int)syscall(SYS_clock_gettime, clock, now);
+}
+
+static HKM_COLD clock_function *find_clock(void) {
+#if defined(__aarch64__)
+    uintptr_t at = vdso_find("__kernel_clock_gettime");
+#else
+    uintptr_t at = vdso_find("__vdso_clock_gettime");
+#endif
+    return at != 0 ? (clock_function *)at : by_call;
+}
+
+HKM_INLINE struct timespec time_of(clockid_t clock) {
+    static ATOMIC(clock_function *) function;
+    clock_function *ask = atomic_get(&function, relaxed);
+    if (unlikely(ask == NULL)) {
+        ask = find_clock();
+        atomic_put(&function, ask, relaxed);
+    }
+    struct timespec now = {0};
+    (void)ask(clock, &now);
+    return now;
 }
 
 uint32_t os_clock_ms(void) {
@@ -200,14 +258,12 @@ uint32_t os_clock_ms(void) {
     if (unlikely(atomic_get(&os_test.clock_is_virtual, relaxed) != 0))
         return atomic_get(&os_test.clock_ms, relaxed);
 #endif
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    struct timespec now = time_of(CLOCK_MONOTONIC_COARSE);
     return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
 }
 
 uint64_t os_clock_ns(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    struct timespec now = time_of(CLOCK_MONOTONIC);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
@@ -260,7 +316,8 @@ void os_signals_restore(const struct os_signals *saved) {
     (void)pthread_sigmask(SIG_SETMASK, (const sigset_t *)(const void *)saved, NULL);
 }
 
-uint32_t os_process(void) { return (uint32_t)getpid(); }
+/* Not by getpid, which libfaketime replaces by one that allocates: the start asks here. */
+uint32_t os_process(void) { return (uint32_t)syscall(SYS_getpid); }
 
 void os_write(int fd, const char *text, size_t bytes) {
     int saved = errno;
@@ -284,7 +341,8 @@ static ino_t kept_file;
 int os_keep_stderr(void) {
     int saved = errno;
     struct stat file;
-    int fd = fcntl(2, F_DUPFD_CLOEXEC, 200); /* out of the way of programs that count on 3 */
+    /* out of the way of programs that count on 3 */
+    int fd = confined() ? -1 : fcntl(2, F_DUPFD_CLOEXEC, 200);
     if (fd >= 0 && fstat(fd, &file) == 0) {
         kept_device = file.st_dev;
         kept_file = file.st_ino;
@@ -308,16 +366,21 @@ bool os_peek(const void *from, void *to, size_t bytes) {
     int saved = errno;
     struct iovec local = {.iov_base = to, .iov_len = bytes};
     struct iovec remote = {.iov_base = (void *)(uintptr_t)from, .iov_len = bytes};
-    ssize_t done = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+    uint32_t found = filter_now();
+    bool done = false;
+    if (found == NO_FILTER)
+        done = process_vm_readv((pid_t)os_process(), &local, 1, &remote, 1, 0) == (ssize_t)bytes;
+    else if (found == INHERITED)
+        done = read_own("/proc/self/mem", (uintptr_t)from, to, bytes);
     errno = saved;
-    return done == (ssize_t)bytes;
+    return done;
 }
 
 bool os_each_line(const char *path, char *buffer, size_t bytes,
                   bool (*each)(const char *line, void *arg), void *arg) {
     int saved = errno;
     int cancel = hold_cancel();
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = confined() ? -1 : open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         allow_cancel(cancel);
         errno = saved;
