@@ -29,16 +29,17 @@ extern void *dlopen_seen_by(void *caller, const char *name)
 
 #define CALLER __builtin_return_address(0) /* of the operator */
 
-extern const char __ehdr_start[] __attribute__((visibility("hidden"))); /* of this library, or */
-extern const char _end[] __attribute__((visibility("hidden"))); /* of the program it is linked to */
+/* Of this library, or of the program it is linked to. */
+extern const char own_start[] __asm__("__ehdr_start") __attribute__((visibility("hidden")));
+extern const char own_end[] __asm__("_end") __attribute__((visibility("hidden")));
 
 /* The operator `name` that stands behind this library's. */
 static HKM_COLD void *form_behind(const char *name, void *caller) {
     void *found = dlsym(RTLD_NEXT, name);
     if (found == NULL && dlopen_seen_by != NULL)
         found = dlopen_seen_by(caller, name);
-    bool is_own = (uintptr_t)found - (uintptr_t)__ehdr_start < (size_t)(_end - __ehdr_start);
-    return is_own ? NULL : found;
+    size_t bytes = (uintptr_t)own_end - (uintptr_t)own_start;
+    return (uintptr_t)found - (uintptr_t)own_start < bytes ? NULL : found;
 }
 
 static HKM_COLD void *new_slow(size_t bytes, size_t alignment, void *caller);
@@ -76,8 +77,10 @@ static void *new_slow(size_t bytes, size_t alignment, void *caller) {
     }
     for (;;) {
         new_handler handler = get_new_handler != NULL ? get_new_handler() : (new_handler)NULL;
-        if (handler == NULL)
+        if (handler == NULL) {
             throw_bad_alloc();
+            abort();
+        }
         handler();
         void *block = entry_aligned(alignment, bytes);
         if (block != NULL)

@@ -28,12 +28,12 @@
 /* Three granules are in use, each with a live map of its own (arena.h). */
 #define GRANULE(c) ((c) == 1 ? 4u : (c) < 8 ? 5u : 7u)
 
-#define EIGHT(X, t) X(t##1) X(t##2) X(t##3) X(t##4) X(t##5) X(t##6) X(t##7) X(t##8)
-#define TEN(X, t) X(t##0) EIGHT(X, t) X(t##9)
 /* clang-format off */
+#define TEN(X, t)                                                                              \
+    X(t##0) X(t##1) X(t##2) X(t##3) X(t##4) X(t##5) X(t##6) X(t##7) X(t##8) X(t##9)
 #define EACH_CLASS(X)                                                                          \
-    EIGHT(X, ) X(9) TEN(X, 1) TEN(X, 2) TEN(X, 3) TEN(X, 4) TEN(X, 5) TEN(X, 6) TEN(X, 7)      \
-    X(80) X(81) X(82) X(83) X(84)
+    X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) TEN(X, 1) TEN(X, 2) TEN(X, 3) TEN(X, 4)       \
+    TEN(X, 5) TEN(X, 6) TEN(X, 7) X(80) X(81) X(82) X(83) X(84)
 /* clang-format on */
 
 /* Each size and each run once, by name. (Written out wherever they are used the table is 1.2 MB,
