@@ -9,7 +9,11 @@ set -e
 git init -q -b main repo; cd repo
 for d in 1 2 3 4 5 6 7 8; do
     mkdir -p d$d
-    for f in $(seq 1 60); do seq $d $((d * f + 200)) >d$d/f$f; done
+    awk -v d=$d 'BEGIN {
+        for (f = 1; f <= 60; f++)
+            for (i = d; i <= d * f + 200; i++)
+                print i >("d" d "/f" f)
+    }'
     git add -A; git commit -q -m "commit $d"
 done
 git checkout -q -b side HEAD~3; seq 1 5000 >side; git add side; git commit -q -m side
