@@ -4,7 +4,6 @@
  * thread can not leave at its end the next one with its stack takes over.
  */
 #include "check.inc"
-#include "hakmem/hakmem.h"
 
 #include <limits.h>
 #include <sched.h>
@@ -12,20 +11,8 @@
 
 enum { CHILD_SECONDS = 60 };
 
-static struct hkm_stats stats(void) {
-    struct hkm_stats stats;
-    int (*get)(struct hkm_stats *) = NULL;
-    void *entry = dlsym(RTLD_DEFAULT, "hkm_stats_get");
-    REQUIRE(entry != NULL, "hkm_stats_get: not there");
-    memcpy(&get, &entry, sizeof get);
-    memset(&stats, 0, sizeof stats);
-    stats.struct_bytes = sizeof stats;
-    REQUIRE(get(&stats) == 0, "hkm_stats_get failed");
-    return stats;
-}
-
 static uint64_t heaps_with_a_thread(void) {
-    struct hkm_stats now = stats();
+    struct hkm_stats now = library_stats();
     return now.heaps - now.heaps_orphan;
 }
 
@@ -58,8 +45,9 @@ static void start_idle_threads(void) {
         }
         wait_for_all_threads();
     }
-    EXPECT(stats().heaps <= 2, "after %d threads that do nothing: expected 2 heaps at most, found "
-           "%lu", ROUNDS * AT_ONCE, (unsigned long)stats().heaps);
+    uint64_t heaps = library_stats().heaps;
+    EXPECT(heaps <= 2, "after %d threads that do nothing: expected 2 heaps at most, found %lu",
+           ROUNDS * AT_ONCE, (unsigned long)heaps);
     EXPECT(heaps_with_a_thread() <= 1, "expected 1 heap with a thread at most, found %lu",
            (unsigned long)heaps_with_a_thread());
 }
@@ -131,10 +119,10 @@ static struct hkm_stats before_late, after_late;
 
 static void free_late(void *argument) {
     void **blocks = argument;
-    before_late = stats();
+    before_late = library_stats();
     for (size_t i = 0; i < LATE; i++)
         free(blocks[i]);
-    after_late = stats();
+    after_late = library_stats();
 }
 
 static void *allocate_for_later(void *argument) {
@@ -195,13 +183,13 @@ static void *end_by_a_system_call(void *argument) {
 }
 
 static void count_heaps_of(void *(*thread_body)(void *), const char *which) {
-    uint64_t before = stats().heaps;
+    uint64_t before = library_stats().heaps;
     for (size_t i = 0; i < ENDS; i++) {
         pthread_t thread;
         REQUIRE(pthread_create(&thread, NULL, thread_body, NULL) == 0, "pthread_create");
         pthread_join(thread, NULL);
     }
-    uint64_t made = stats().heaps - before;
+    uint64_t made = library_stats().heaps - before;
     EXPECT(made <= ENDS / 10, "%s: %d threads one after the other: expected few new heaps, found "
            "%lu", which, ENDS, (unsigned long)made);
 }

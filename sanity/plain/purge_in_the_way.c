@@ -1,8 +1,7 @@
-/* purge_in_the_way.c -- what a purge has in its hands is not missing to who allocates meanwhile; and
- * memory that can not be purged, because it is locked, is not tried again at each slow path.
+/* purge_in_the_way.c -- what a purge has in its hands is not missing to who allocates meanwhile;
+ * and memory that can not be purged, because it is locked, is not tried again at each slow path.
  */
 #include "check.inc"
-#include "hakmem/hakmem.h"
 
 #include <sys/mman.h>
 
@@ -37,17 +36,7 @@ static int allocate_beside_trims(void) {
 
 /* ---- locked memory above what the LRU may hold ---- */
 
-static uint64_t madvise_calls(void) {
-    struct hkm_stats stats;
-    int (*get)(struct hkm_stats *) = NULL;
-    void *entry = dlsym(RTLD_DEFAULT, "hkm_stats_get");
-    REQUIRE(entry != NULL, "hkm_stats_get: not there");
-    memcpy(&get, &entry, sizeof get);
-    memset(&stats, 0, sizeof stats);
-    stats.struct_bytes = sizeof stats;
-    REQUIRE(get(&stats) == 0, "hkm_stats_get failed");
-    return stats.calls_madvise;
-}
+static uint64_t madvise_calls(void) { return library_stats().calls_madvise; }
 
 static int allocate_beside_locked(void) {
     enum { BLOCKS = 4000, TIMES = 1000, BYTES = 16000 };
