@@ -89,7 +89,7 @@ if ! g++ -static -Wl,-u,_ZSt17__throw_bad_allocv -o "$scratch/throws" "$scratch/
     complain "a static program does not catch std::bad_alloc"
 fi
 # operators of the program's own beside the archive's
-if ! g++ -std=c++17 -D_GNU_SOURCE -static -o "$scratch/own-operators" sanity/plain/replaced_operators.cc "${static_libs[@]}" ||
+if ! g++ -std=c++17 -D_GNU_SOURCE -Iinclude -static -o "$scratch/own-operators" sanity/plain/replaced_operators.cc "${static_libs[@]}" ||
     ! env -u HAKMEM_LIB "$scratch/own-operators" plain_forms_reach_the_programs_own >/dev/null; then
     complain "operators of a program's own beside the archive's"
 fi
