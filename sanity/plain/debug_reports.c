@@ -43,8 +43,11 @@ static int write_to_a_dead_block(void) {
 static void expect_corrupted_block(const char *mode, const char *number) {
     char first[100];
     int status = run_self(mode, "quarantine_kib=0", text, sizeof text);
-    if (!under_debug_hakmem())
+    if (!under_debug_hakmem()) {
+        EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s: wait status %#x, %.300s", mode,
+               status, text);
         return;
+    }
     EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "%s: wait status %#x", mode, status);
     snprintf(first, sizeof first, "hakmem: corrupted block: invariant %s ", number);
     EXPECT(strstr(text, first) != NULL, "%s: expected \"%s\", found: %.600s", mode, first, text);

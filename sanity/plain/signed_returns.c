@@ -25,7 +25,7 @@ __attribute__((noinline)) static void misuse(void) {
     __asm__ volatile("" : : : "memory");
 }
 
-/* What a child that runs misuse() says. */
+/* What a child that runs misuse() says. (Not by run_self: the emulator has no exec.) */
 static void report_of_child(char *text, size_t text_bytes) {
     int ends[2], status;
     size_t used = 0;

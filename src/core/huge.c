@@ -16,14 +16,14 @@
 #define LEFT_MIN 4u   /* slots, else it saves too little */
 #define HEAPS_MOST 4u /* with more threads a page that is moved costs all of them */
 
-#define SKIP_MOST 7u /* a look costs 5 us, and one that was left out may cost 400 faults */
+#define SKIP_MOST 7u      /* a look costs 5 us, and one that was left out may cost 400 faults */
 #define WIDE_SKIP_MOST 1u /* 10 us */
 #define SETTING "/sys/kernel/mm/transparent_hugepage/enabled"
 
 ATOMIC(uint32_t) huge_heaps;
 static ATOMIC(uint32_t) allowed; /* enum: it is read once, early: a program may lock itself up */
 enum { NOT_READ, ALLOWED, FORBIDDEN };
-static struct superslab_looks looks; /* in vain: little is resident, or the kernel refused */
+static struct superslab_looks looks;      /* in vain: little is resident, or the kernel refused */
 static struct superslab_looks wide_looks; /* in vain: at many heaps' SuperSlabs */
 
 /* What of a SuperSlab is carved, and how much of that is blocks that are out. */

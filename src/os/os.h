@@ -50,7 +50,7 @@ int os_collapse(void *start, size_t bytes);
 HKM_COLD size_t os_resident(void *start, size_t bytes);
 
 /* The process is about to confine itself: a seccomp filter may kill it for a call of the system
- * that glibc's malloc does not make. From then on nothing is advised but os_purge, what is resident
+ * that few programs make. From then on nothing is advised but os_purge, what is resident
  * or readable can not be told, no file is read, and a large block is copied, not moved. */
 void os_confine(void);
 
