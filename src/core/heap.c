@@ -151,10 +151,10 @@ struct heap *heap_make(void) {
         atomic_put(&m->top, m->base, relaxed);
         restore(m);
     }
-    heap->drain_ms = heap->armed_ms = os_clock_ms();
     heap->arena_last = arena.last;
     heap->arena_bytes = arena_bytes();
     heap->class_map = arena.class_map;
+    heap->drain_ms = heap->armed_ms = os_clock_ms();
     return heap;
 }
 
