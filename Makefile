@@ -173,8 +173,6 @@ endef
 
 $(REL)/libhkm.a: $(call objs,release,$(PREFIXED))
 	$(make_archive)
-$(REL)/libhakmem.a: $(call objs,release,$(ARCHIVED))
-	$(make_archive)
 $(DBG)/libhkm-debug.a: $(call objs,debug,$(PREFIXED))
 	$(make_archive)
 
@@ -191,11 +189,12 @@ $(DBG)/libhakmem-debug.so.$(ABI): $(call objs,debug,$(SRCS)) $(MAP) $(LAYOUT)
 %.so: %.so.$(ABI)
 	ln -sf $(<F) $@
 
-# The static libraries that are installed are one relocatable object each, in which the hidden
-# symbols have become local: names such as pool_take must not meet a program's own.
+# The static libraries for programs are one relocatable object each, in which the hidden symbols
+# have become local: names such as pool_take must not meet a program's own; and who takes operator
+# new from one has its malloc, too.
 $(REL)/dist/libhkm.a: $(call objs,release,$(PREFIXED))
-$(REL)/dist/libhakmem.a: $(call objs,release,$(ARCHIVED))
-$(REL)/dist/libhkm.a $(REL)/dist/libhakmem.a:
+$(REL)/libhakmem.a: $(call objs,release,$(ARCHIVED))
+$(REL)/dist/libhkm.a $(REL)/libhakmem.a:
 	@mkdir -p $(@D)
 	@rm -f $@
 	$(CC) -r -nostdlib -o $(@:.a=.o) $(filter %.o,$^)
@@ -306,7 +305,7 @@ PUBLIC_HEADERS := $(wildcard include/hakmem/*.h)
 MAN_PAGES      := $(wildcard man/*.[1-8] docs/*.[1-8])
 man_dir         = $(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(1)))
 
-install: release debug $(REL)/dist/libhkm.a $(REL)/dist/libhakmem.a
+install: release debug $(REL)/dist/libhkm.a
 	install -d '$(DESTDIR)$(PREFIX)/include/hakmem' '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(BINDIR)'
 	install -m 644 $(PUBLIC_HEADERS) '$(DESTDIR)$(PREFIX)/include/hakmem/'
 	install -m 755 $(REL)/libhakmem.so.$(ABI) '$(DESTDIR)$(LIBDIR)/libhakmem.so.$(VERSION)'
@@ -316,7 +315,7 @@ install: release debug $(REL)/dist/libhkm.a $(REL)/dist/libhakmem.a
 	ln -sf libhakmem-debug.so.$(VERSION) '$(DESTDIR)$(LIBDIR)/libhakmem-debug.so.$(ABI)'
 	ln -sf libhakmem-debug.so.$(ABI) '$(DESTDIR)$(LIBDIR)/libhakmem-debug.so'
 	install -m 755 $(REL)/libhakmem-trace.so '$(DESTDIR)$(LIBDIR)/'
-	install -m 644 $(REL)/dist/libhakmem.a $(REL)/dist/libhkm.a '$(DESTDIR)$(LIBDIR)/'
+	install -m 644 $(REL)/libhakmem.a $(REL)/dist/libhkm.a '$(DESTDIR)$(LIBDIR)/'
 	$(FILL_IN) ci/hakmem.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/hakmem.pc'
 	$(FILL_IN) ci/hakmem-run.in > '$(DESTDIR)$(BINDIR)/hakmem-run'
 	chmod 644 '$(DESTDIR)$(LIBDIR)/pkgconfig/hakmem.pc'

@@ -72,6 +72,24 @@ try use-dynamic-c++ g++ "${cflags[@]}" "$scratch/use.cc" "${libs[@]}"
 try use-static gcc -static "${cflags[@]}" "$scratch/use.c" "${static_libs[@]}"
 try use-static-c++ g++ -static "${cflags[@]}" "$scratch/use.cc" "${static_libs[@]}"
 try use-archive gcc "${cflags[@]}" "$scratch/use.c" "$libdir/libhakmem.a"
+# GCC's own intermediate code does not name the calls that the compiler knows
+try use-static-lto gcc -O2 -flto -static "${cflags[@]}" "$scratch/use.c" "${static_libs[@]}"
+cat >"$scratch/knows.c" <<'END'
+#include <stdio.h>
+#include <stdlib.h>
+int main(int argc, char **argv)
+{
+    char *block = malloc(100 * (size_t)argc);
+    int status = snprintf(block, 100, "%s", argv[0]) <= 0;
+    puts(block);
+    free(block);
+    return status;
+}
+END
+gcc -O2 -flto -o "$scratch/knows" "$scratch/knows.c" "${static_libs[@]/-lhakmem/-l:libhakmem.a}"
+if [[ -n $(nm -D --undefined-only "$scratch/knows" | grep -wE 'malloc|free') ]]; then
+    complain "a program built with -flto takes glibc's malloc, not the archive's"
+fi
 # an exception of which nothing in the program knows but the library
 cat >"$scratch/throws.cc" <<'END'
 #include <new>

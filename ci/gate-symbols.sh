@@ -81,9 +81,9 @@ bindings=$(LD_PRELOAD=$(readlink -f "$release") LD_DEBUG=bindings ls / 2>&1 >/de
     complain "under LD_PRELOAD of $release, malloc of ls is not bound to it"
 
 # The archives as they are installed must add no names but the exported ones to a program.
-"${MAKE:-make}" -s --no-print-directory OUT="$out" "$out/release/dist/libhkm.a" "$out/release/dist/libhakmem.a"
+"${MAKE:-make}" -s --no-print-directory OUT="$out" "$out/release/dist/libhkm.a" "$out/release/libhakmem.a"
 stray=$(globals "$out/release/dist/libhkm.a" | grep -v '^hkm_' || true)
 [[ -z $stray ]] || complain "libhkm.a defines names without the prefix: $stray"
-stray=$(comm -13 <(exports "$release") <(globals "$out/release/dist/libhakmem.a"))
+stray=$(comm -13 <(exports "$release") <(globals "$out/release/libhakmem.a"))
 [[ -z $stray ]] || complain "libhakmem.a defines names that libhakmem.so does not export: $stray"
 exit "$failed"
