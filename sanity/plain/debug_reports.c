@@ -1,8 +1,14 @@
 /* debug_reports.c -- what the checked library says of a block whose bytes the program damaged: that
  * the block is corrupted, not the allocator's metadata; and who frees it, not who freed its
- * predecessor at that address. The release library notices nothing.
+ * predecessor at that address; and where it was allocated, however deep and however many the
+ * stacks of the program are. The release library notices nothing.
+ * test-flags: -fno-omit-frame-pointer
  */
 #include "check.inc"
+
+#define STACKS_LOG2 18 /* more than the library keeps */
+#define STEP_BYTES 65536
+#define STEPS 24
 
 static char text[4096];
 
@@ -40,9 +46,53 @@ static int write_to_a_dead_block(void) {
     return 0;
 }
 
+__attribute__((noinline)) static void allocate_and_overflow(void) {
+    fprintf(stderr, "allocate_and_overflow is at %p\n", (void *)(uintptr_t)allocate_and_overflow);
+    char *block = malloc(100);
+    *(volatile char *)(block + 100) = 1;
+    free(hide(block));
+}
+
+/* Each way is a stack of its own. */
+__attribute__((noinline)) static void go(unsigned way, int left) {
+    if (left == 0)
+        free(hide(malloc(100)));
+    else if (way & 1) {
+        go(way >> 1, left - 1);
+        __asm__ volatile("# odd" ::: "memory");
+    } else {
+        go(way >> 1, left - 1);
+        __asm__ volatile("# even" ::: "memory");
+    }
+}
+
+__attribute__((noinline)) static void descend(int left) {
+    volatile char frame[STEP_BYTES];
+    frame[0] = 1;
+    free(hide(malloc(100)));
+    if (left == 0)
+        allocate_and_overflow();
+    else
+        descend(left - 1);
+    frame[1] = frame[0];
+}
+
+static int overflow_after_many_stacks(void) {
+    for (unsigned way = 0; way < 1u << STACKS_LOG2; way++)
+        go(way, STACKS_LOG2);
+    descend(STEPS);
+    return 0;
+}
+
+static int overflow_far_down(void) {
+    fprintf(stderr, "descend is at %p\n", (void *)(uintptr_t)descend);
+    descend(STEPS);
+    return 0;
+}
+
 static void expect_corrupted_block(const char *mode, const char *number) {
     char first[100];
-    int status = run_self(mode, "quarantine_kib=0", text, sizeof text);
+    int status = run_self(mode, "quarantine_kib=0,stack_depth=32", text, sizeof text);
     if (!under_debug_hakmem()) {
         EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s: wait status %#x, %.300s", mode,
                status, text);
@@ -53,17 +103,55 @@ static void expect_corrupted_block(const char *mode, const char *number) {
     EXPECT(strstr(text, first) != NULL, "%s: expected \"%s\", found: %.600s", mode, first, text);
 }
 
+/* The address that `FUNCTION is at` says, which the program wrote. */
+static uintptr_t address_of(const char *function) {
+    char say[100];
+    void *address = NULL;
+    snprintf(say, sizeof say, "%s is at ", function);
+    const char *where = strstr(text, say);
+    REQUIRE(where != NULL && sscanf(where + strlen(say), "%p", &address) == 1,
+            "expected \"%sADDRESS\", found: %.900s", say, text);
+    return (uintptr_t)address;
+}
+
 static void an_overflow_is_told_with_the_free_that_found_it(void) {
     expect_corrupted_block("--overflow", "B8");
     if (!under_debug_hakmem())
         return;
-    void *function = NULL, *frame = NULL;
-    char *where = strstr(text, "free_second is at "), *by = strstr(text, "freed by thread ");
-    REQUIRE(where != NULL && by != NULL && (by = strchr(by, '\n')) != NULL, "found: %.900s", text);
-    REQUIRE(sscanf(where, "free_second is at %p", &function) == 1 && sscanf(by, "%p", &frame) == 1,
-            "expected two addresses, found: %.900s", text);
-    EXPECT((uintptr_t)frame - (uintptr_t)function < 64,
-           "expected the free at %p and behind, found %p: %.900s", function, frame, text);
+    void *frame = NULL;
+    char *by = strstr(text, "freed by thread ");
+    REQUIRE(by != NULL && (by = strchr(by, '\n')) != NULL && sscanf(by, "%p", &frame) == 1,
+            "expected an address, found: %.900s", text);
+    uintptr_t function = address_of("free_second");
+    EXPECT((uintptr_t)frame - function < 64, "expected the free at %#lx and behind, found %p: %.900s",
+           (unsigned long)function, frame, text);
+}
+
+/* How many of the first lines of the stack `allocated by` are of a function of at most `bytes`. */
+static int callers_in(uintptr_t function, uintptr_t bytes) {
+    int count = 0;
+    char *line = strstr(text, "allocated by thread ");
+    REQUIRE(line != NULL && (line = strchr(line, '\n')) != NULL, "found: %.900s", text);
+    void *frame = NULL;
+    while (line != NULL && sscanf(line, "\n    0x%p", &frame) == 1) {
+        count += (uintptr_t)frame - function < bytes;
+        line = strchr(line + 1, '\n');
+    }
+    return count;
+}
+
+static void a_full_depot_still_names_the_caller(void) {
+    expect_corrupted_block("--many-stacks", "B8");
+    if (under_debug_hakmem())
+        EXPECT(callers_in(address_of("allocate_and_overflow"), 128) == 1,
+               "expected the caller, found: %.900s", text);
+}
+
+static void a_stack_that_has_grown_is_followed(void) {
+    expect_corrupted_block("--far-down", "B8");
+    if (under_debug_hakmem())
+        EXPECT(callers_in(address_of("descend"), 256) >= STEPS - 1,
+               "expected %d callers, found: %.1900s", STEPS, text);
 }
 
 static void a_write_to_a_dead_block_is_the_programs(void) {
@@ -75,6 +163,8 @@ static const struct check checks[] = {
     { #name, name, hakmem_only }
     CHECK(an_overflow_is_told_with_the_free_that_found_it, 1),
     CHECK(a_write_to_a_dead_block_is_the_programs, 1),
+    CHECK(a_full_depot_still_names_the_caller, 1),
+    CHECK(a_stack_that_has_grown_is_followed, 1),
 };
 
 int main(int argc, char **argv) {
@@ -82,5 +172,9 @@ int main(int argc, char **argv) {
         return overflow_a_block_used_before();
     if (argc > 1 && strcmp(argv[1], "--dead") == 0)
         return write_to_a_dead_block();
+    if (argc > 1 && strcmp(argv[1], "--many-stacks") == 0)
+        return overflow_after_many_stacks();
+    if (argc > 1 && strcmp(argv[1], "--far-down") == 0)
+        return overflow_far_down();
     return run_checks(checks, COUNT_OF(checks), argc, argv);
 }

@@ -2,15 +2,19 @@
 #include "check/depot.h"
 
 #include <string.h>
+#include <sys/auxv.h>
 
 #include "core/backtrace.h"
 #include "core/maps.h"
 #include "core/options.h"
 #include "os/os.h"
 
-#define TABLE_ENTRIES 65536u
-#define WORDS (MIB(8) / sizeof(uintptr_t))
+#define TABLE_ENTRIES 262144u
+#define WORDS (MIB(16) / sizeof(uintptr_t))
 #define PROBES 64u
+/* From so many on callers alone are kept: a program has few of these. */
+#define STACKS_MOST (TABLE_ENTRIES / 4 * 3)
+#define WORDS_MOST (WORDS / 8 * 7)
 #define FRAME_BYTES_MAX MIB(1)
 #define CALLER_MIN KIB(4) /* no code lies below */
 #define BOUNDS_TRIES 4u /* for a thread that changes stacks */
@@ -22,19 +26,21 @@
 #define UNSEEN
 #endif
 
-/* A stack is its depth, then its addresses; its number is where it starts in `words`. */
+/* A stack is its depth, then its addresses; its number is where it starts in `words`. An entry of
+ * the table is the number, and above it 32 bits of the hash. */
 static uintptr_t *words;
-typedef ATOMIC(uint32_t) table_entry;
-static table_entry *table;
-static ATOMIC(uint32_t) used = 1;
+static ATOMIC(uint64_t) *table;
+static ATOMIC(uint32_t) used = 1, stacks;
 
 static __thread uintptr_t stack_low, stack_high;
-/* How often the bounds were looked for, which stack_low has in its low bits. */
-static uintptr_t tries_of(uintptr_t low) { return low % KIB(4); }
+/* What stack_low has in its low bits: how often the bounds were looked for, and whether the stack
+ * is the one that the thread was started on, no part of which can go while it runs there. */
+#define STARTED_ON KIB(2)
+static uintptr_t tries_of(uintptr_t low) { return low % STARTED_ON; }
 
 /* The stack that was last taken at a caller: most are the same again. */
 #define RECENT 512u
-static table_entry recent[RECENT];
+static ATOMIC(uint32_t) recent[RECENT];
 
 void depot_start(void) {
     size_t bytes = WORDS * sizeof *words + TABLE_ENTRIES * sizeof *table;
@@ -45,7 +51,7 @@ void depot_start(void) {
         os_unreserve(start, bytes);
         return;
     }
-    table = (table_entry *)(void *)(start + WORDS * sizeof *words);
+    table = (ATOMIC(uint64_t) *)(void *)(start + WORDS * sizeof *words);
     words = (uintptr_t *)(void *)start;
 }
 
@@ -53,19 +59,29 @@ static bool find_stack(const struct maps_region *region, void *arg) {
     uintptr_t here = *(uintptr_t *)arg;
     if (here >= region->end)
         return true;
-    if (here >= region->start) {
-        stack_low = region->start + tries_of(stack_low);
-        stack_high = region->end;
-    }
+    if (here < region->start)
+        return false;
+    stack_low = region->start + tries_of(stack_low);
+    stack_high = region->end;
+    /* Above the frames of a thread's own stack is its static TLS, above main's what exec left. */
+    uintptr_t above[] = {(uintptr_t)&stack_low, getauxval(AT_RANDOM)};
+    for (unsigned i = 0; i < sizeof above / sizeof *above; i++)
+        if (here < above[i] && above[i] < region->end) {
+            stack_low |= STARTED_ON;
+            stack_high = above[i] / BLOCK_ALIGN * BLOCK_ALIGN;
+        }
     return false;
 }
 
 static HKM_COLD bool find_bounds(uintptr_t here) {
     if (tries_of(stack_low) >= BOUNDS_TRIES)
         return false;
+    uintptr_t low = stack_low, high = stack_high;
     stack_low++;
     char buffer[1024];
     (void)maps_each(buffer, sizeof buffer, find_stack, &here);
+    if (stack_high == high && stack_low <= low) /* main's stack has grown */
+        stack_low--;
     return here >= stack_low && here < stack_high;
 }
 
@@ -84,7 +100,9 @@ static HKM_NOINLINE bool is_there(uintptr_t frame) {
 /* Whether the frame above can be followed. */
 HKM_INLINE bool goes_on(uintptr_t frame, uintptr_t above, uintptr_t last) {
     return above - frame - 1 < FRAME_BYTES_MAX - 1 && above <= last && above % sizeof above == 0 &&
-           (likely((above + sizeof above) / KIB(4) == frame / KIB(4)) || is_there(above));
+           (likely((stack_low & STARTED_ON) != 0 ||
+                   (above + sizeof above) / KIB(4) == frame / KIB(4)) ||
+            is_there(above));
 }
 
 /* Whether following the frames finds this stack. */
@@ -104,10 +122,8 @@ UNSEEN static bool is_here(uint32_t stack, uintptr_t frame, unsigned most) {
     return count == most || ((const volatile uintptr_t *)frame)[1] < CALLER_MIN;
 }
 
-/* Follows the frames; *hash becomes one of what it found. */
-UNSEEN static unsigned unwind(uintptr_t frame, uintptr_t *out, unsigned most, uint64_t *hash) {
+UNSEEN static unsigned unwind(uintptr_t frame, uintptr_t *out, unsigned most) {
     uintptr_t last = last_frame(frame);
-    uint64_t sum = 0;
     unsigned count = 0;
     while (count < most) {
         const volatile uintptr_t *pair = (const volatile uintptr_t *)frame;
@@ -116,13 +132,18 @@ UNSEEN static unsigned unwind(uintptr_t frame, uintptr_t *out, unsigned most, ui
         if (caller < CALLER_MIN)
             break;
         out[count++] = caller;
-        sum = (sum ^ caller) * UINT64_C(0x9e3779b97f4a7c15);
         if (!goes_on(frame, above, last))
             break;
         frame = above;
     }
-    *hash = sum + count;
     return count;
+}
+
+static uint64_t hash_of(const uintptr_t *frames, unsigned count) {
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < count; i++)
+        sum = (sum ^ frames[i]) * UINT64_C(0x9e3779b97f4a7c15);
+    return sum + count;
 }
 
 HKM_INLINE bool is_same(uint32_t stack, const uintptr_t *frames, unsigned count) {
@@ -137,35 +158,44 @@ HKM_INLINE bool is_same(uint32_t stack, const uintptr_t *frames, unsigned count)
 
 static uint32_t keep(const uintptr_t *frames, unsigned count) {
     uint32_t at = atomic_get(&used, relaxed);
+    if (count > 1 && (at >= WORDS_MOST || atomic_get(&stacks, relaxed) >= STACKS_MOST))
+        return 0;
     do {
         if (at + count + 1 > WORDS)
             return 0;
     } while (!atomic_cas_weak(&used, &at, at + count + 1, relaxed, relaxed));
+    atomic_add(&stacks, 1, relaxed);
     words[at] = count;
     memcpy(words + at + 1, frames, count * sizeof *frames);
     return at;
 }
 
-static uint32_t find(uintptr_t frame, unsigned most) {
-    uintptr_t frames[DEPOT_DEPTH_MAX];
-    uint64_t hash;
-    unsigned count = unwind(frame, frames, most, &hash);
-    if (count == 0)
-        return 0;
+/* The number of a stack; 0 when it is new and there is no room. */
+static uint32_t number_of(const uintptr_t *frames, unsigned count) {
+    uint64_t hash = hash_of(frames, count);
     uint32_t mine = 0;
     for (unsigned probe = 0; probe < PROBES; probe++) {
-        table_entry *entry = &table[((hash >> 40) + probe) % TABLE_ENTRIES];
-        uint32_t stack = atomic_get(entry, acquire);
-        if (stack == 0) {
+        ATOMIC(uint64_t) *entry = &table[((hash >> 40) + probe) % TABLE_ENTRIES];
+        uint64_t found = atomic_get(entry, acquire);
+        if (found == 0) {
             if (mine == 0)
                 mine = keep(frames, count);
-            if (mine == 0 || atomic_cas(entry, &stack, mine, release, acquire))
+            if (mine == 0 || atomic_cas(entry, &found, hash << 32 | mine, release, acquire))
                 return mine;
         }
-        if (is_same(stack, frames, count))
-            return stack;
+        if (found >> 32 == (uint32_t)hash && is_same((uint32_t)found, frames, count))
+            return (uint32_t)found;
     }
     return mine;
+}
+
+static uint32_t find(uintptr_t frame, unsigned most) {
+    uintptr_t frames[DEPOT_DEPTH_MAX];
+    unsigned count = unwind(frame, frames, most);
+    if (count == 0)
+        return 0;
+    uint32_t stack = number_of(frames, count);
+    return stack != 0 || count == 1 ? stack : number_of(frames, 1);
 }
 
 UNSEEN uint32_t depot_take(const void *frame) {
@@ -173,7 +203,7 @@ UNSEEN uint32_t depot_take(const void *frame) {
     if (words == NULL || most == 0)
         return 0;
     uintptr_t caller = ((const volatile uintptr_t *)frame)[1];
-    table_entry *last = &recent[(caller ^ caller >> 9) % RECENT];
+    ATOMIC(uint32_t) *last = &recent[(caller ^ caller >> 9) % RECENT];
     uint32_t stack = atomic_get(last, acquire);
     if (unlikely(stack == 0 || !is_here(stack, (uintptr_t)frame, most))) {
         stack = find((uintptr_t)frame, most);

@@ -2,8 +2,8 @@
  * Purpose     frame pointers are followed from an entry point upwards, between the bounds of the
  *             thread's stack: whatever the program's code left in the register, nothing else is
  *             read. Code without frame pointers cuts the stack short; its first caller is there.
- * Locking     lock-free; what is kept is never given back. When the depot is full, new stacks
- * are 0.
+ * Locking     lock-free; what is kept is never given back. When the depot is full, a new stack is
+ *             its first caller alone.
  */
 #ifndef HKM_CHECK_DEPOT_H
 #define HKM_CHECK_DEPOT_H
