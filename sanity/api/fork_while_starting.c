@@ -24,7 +24,7 @@
 #define NO_THREADS_AFTER_FORK 0
 #endif
 
-enum { CHILD_SECONDS = 60, WAIT_NS_MAX = 120000 };
+enum { LARGE_BLOCKS = 32, CHILD_SECONDS = 60, WAIT_NS_MAX = 120000, WARM_WAIT_NS = 1000000 };
 
 static int go;
 
@@ -34,11 +34,19 @@ static uint64_t now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* A block of each kind, written and freed; 0 when all is well. */
+/* A block of each kind, written and freed, and some SuperSlabs; 0 when all is well. */
 static int use_the_allocator(void) {
-    char *small = hkm_malloc(100), *large = hkm_malloc(400000);
+    char *small = hkm_malloc(100), *large = hkm_malloc(400000), *many[LARGE_BLOCKS];
     if (small == NULL || large == NULL)
         return 3;
+    for (size_t i = 0; i < LARGE_BLOCKS; i++) {
+        many[i] = hkm_malloc(1000000);
+        if (many[i] == NULL)
+            return 3;
+        many[i][0] = 3;
+    }
+    for (size_t i = 0; i < LARGE_BLOCKS; i++)
+        hkm_free(many[i]);
     memset(small, 1, 100);
     memset(large, 2, 400000);
     int wrong = small[99] != 1 || large[399999] != 2;
@@ -95,9 +103,24 @@ static void a_child_forked_while_another_thread_starts_the_allocator_starts_it_i
     }
 }
 
+/* What the start is longest at is touching pages; the arena is there by then. */
+static void a_child_forked_while_another_thread_warms_superslabs_has_the_arena(void) {
+    for (unsigned round = 1; check_failures == 0 && round <= 5; round++) {
+        int status = 0;
+        pid_t pid = fork();
+        REQUIRE(pid >= 0, "fork: %s", strerror(errno));
+        if (pid == 0)
+            _exit(setenv("HAKMEM_PREWARM", "48", 1) != 0 ? 10 : round_with(round * WARM_WAIT_NS));
+        REQUIRE(waitpid(pid, &status, 0) == pid, "waitpid: %s", strerror(errno));
+        EXPECT(status == 0, "round %u: expected status 0, found %#x", round, (unsigned)status);
+    }
+}
+
 static const struct check checks[] = {
     {"a_child_forked_while_another_thread_starts_the_allocator_starts_it_itself",
      a_child_forked_while_another_thread_starts_the_allocator_starts_it_itself},
+    {"a_child_forked_while_another_thread_warms_superslabs_has_the_arena",
+     a_child_forked_while_another_thread_warms_superslabs_has_the_arena},
 };
 
 int main(int argc, char **argv) {

@@ -159,11 +159,14 @@ static bool start(void) {
         options_load();
         loaded = true;
     }
-    if (arena_init((size_t)options.arena_mib << 20) != 0)
+    /* A child that was forked in the midst of this has the arena, perhaps, and what was claimed to
+     * be warmed. */
+    bool anew = arena_bytes() == 0;
+    if (anew && arena_init((size_t)options.arena_mib << 20) != 0)
         return false;
     if (HKM_CHECK_LEVEL >= 1)
         watch_start();
-    if (options.prewarm > 0)
+    if (anew && options.prewarm > 0)
         prewarm();
     (void)pthread_atfork(fork_prepare, fork_parent, fork_child);
     thread_end_known = pthread_key_create(&thread_end, on_thread_end) == 0;
