@@ -36,7 +36,8 @@ static __thread uintptr_t stack_low, stack_high;
 /* What stack_low has in its low bits: how often the bounds were looked for, and whether the stack
  * is the one that the thread was started on, no part of which can go while it runs there. */
 #define STARTED_ON KIB(2)
-static uintptr_t tries_of(uintptr_t low) { return low % STARTED_ON; }
+HKM_INLINE uintptr_t tries_of(uintptr_t low) { return low % STARTED_ON; }
+HKM_INLINE uintptr_t start_of(uintptr_t low) { return low - low % (2 * STARTED_ON); }
 
 /* The stack that was last taken at a caller: most are the same again. */
 #define RECENT 512u
@@ -80,14 +81,14 @@ static HKM_COLD bool find_bounds(uintptr_t here) {
     stack_low++;
     char buffer[1024];
     (void)maps_each(buffer, sizeof buffer, find_stack, &here);
-    if (stack_high == high && stack_low <= low) /* main's stack has grown */
+    if (stack_high == high && start_of(stack_low) < start_of(low)) /* main's stack has grown */
         stack_low--;
-    return here >= stack_low && here < stack_high;
+    return here >= start_of(stack_low) && here < stack_high;
 }
 
 /* Up to where a frame may lie; 0: nowhere. */
 HKM_INLINE uintptr_t last_frame(uintptr_t here) {
-    bool known = likely(here >= stack_low && here < stack_high) || find_bounds(here);
+    bool known = likely(here >= start_of(stack_low) && here < stack_high) || find_bounds(here);
     return known ? stack_high - 2 * sizeof here : 0;
 }
 
