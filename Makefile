@@ -21,7 +21,7 @@ LIBDIR  ?= $(PREFIX)/lib
 BINDIR  ?= $(PREFIX)/bin
 DESTDIR ?=
 SANCC   ?= clang-19
-OBJCOPY ?= objcopy
+OBJCOPY ?= $(shell $(CC) -print-prog-name=objcopy)
 TIDY    ?= clang-tidy-19
 # CFLAGS and LDFLAGS come after the project's own; WERROR=1 turns warnings into errors.
 CFLAGS  ?=
