@@ -77,12 +77,15 @@ static bool find_stack(const struct maps_region *region, void *arg) {
 static HKM_COLD bool find_bounds(uintptr_t here) {
     if (tries_of(stack_low) >= BOUNDS_TRIES)
         return false;
+    struct os_signals saved; /* a handler on another stack would leave half of its bounds */
+    os_signals_block(&saved);
     uintptr_t low = stack_low, high = stack_high;
     stack_low++;
     char buffer[1024];
     (void)maps_each(buffer, sizeof buffer, find_stack, &here);
     if (stack_high == high && start_of(stack_low) < start_of(low)) /* main's stack has grown */
         stack_low--;
+    os_signals_restore(&saved);
     return here >= start_of(stack_low) && here < stack_high;
 }
 
