@@ -87,7 +87,7 @@ int main(int argc, char **argv)
 END
 if ! gcc -O2 -flto -o "$scratch/knows" "$scratch/knows.c" "${static_libs[@]/-lhakmem/-l:libhakmem.a}" || ! "$scratch/knows" >/dev/null; then
     complain "a program built with -flto"
-elif nm -D --undefined-only "$scratch/knows" | grep -qwE 'malloc|free'; then
+elif nm -D --undefined-only "$scratch/knows" | grep -wE 'malloc|free' >/dev/null; then
     complain "a program built with -flto takes glibc's malloc, not the archive's"
 fi
 # an exception of which nothing in the program knows but the library
@@ -107,7 +107,7 @@ if ! g++ -static -Wl,-u,_ZSt17__throw_bad_allocv -o "$scratch/throws" "$scratch/
     complain "a static program does not catch std::bad_alloc"
 fi
 # who takes operator new from the archive takes malloc
-if ! g++ -o "$scratch/news" "$scratch/throws.cc" "$libdir/libhakmem.a" || ! nm "$scratch/news" | grep -q ' T malloc$'; then
+if ! g++ -o "$scratch/news" "$scratch/throws.cc" "$libdir/libhakmem.a" || ! nm "$scratch/news" | grep ' T malloc$' >/dev/null; then
     complain "a C++ program that calls new alone leaves malloc to glibc"
 fi
 # operators of the program's own beside the archive's
