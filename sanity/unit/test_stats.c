@@ -93,7 +93,9 @@ Test(stats, live_blocks_and_bytes_are_exact_through_a_random_mix) {
 
 static size_t free_of_others(unsigned number, void *shared) {
     (void)shared;
-    hkm_free(hkm_malloc(16)); /* a thread without a heap would borrow one for its first frees */
+    /* A thread without a heap would borrow one for its first frees. Not a small block: the next
+     * thread could find it in the magazine, and its run with a heap that has inherited that. */
+    hkm_free(hkm_malloc(MIB(1)));
     for (size_t k = number; k < SLOTS; k += 8)
         hkm_free(model.blocks[k]);
     return 0;
