@@ -293,6 +293,50 @@ static void check_blocks(void) {
             expect(out[i] == NULL || out[i] != out[k], "a block that is out was handed out");
 }
 
+/* ---- handlers ---- */
+
+/* Two threads, each with a heap that the other looks into, allocate in signal handlers amid that. */
+static void two_owners(void) {
+    options.purge_delay_ms = 0;
+    if (heaps[0] != NULL)
+        return;
+    start(MIB(64));
+    hkm_free(hkm_malloc(1)); /* the allocator is ready, and this thread has a heap, too */
+    for (unsigned t = 0; t < 2; t++)
+        expect((heaps[t] = heap_acquire()) != NULL, "no heap");
+}
+static void tidy(void) {
+    heap_mine = heaps[mine];
+    heap_mine->drain_ms = os_clock_ms(); /* only a round, which is always due */
+    decay_tick(heap_mine);
+    expect(heap_mine == heaps[mine], "the heap is lost");
+    heap_mine = &heap_gone;
+}
+static void look(void) {
+    struct hkm_stats stats = {.struct_bytes = sizeof stats};
+    heap_mine = heaps[mine];
+    expect(hkm_stats_get(&stats) == 0, "no statistics");
+    expect(heap_mine == heaps[mine], "the heap is lost");
+    heap_mine = &heap_gone;
+}
+/* Of another class each time: its magazine is empty. */
+static void allocates(void) {
+    static _Atomic(unsigned) times;
+    SET(times, GET(times) + 1);
+    void *block = hkm_malloc(sizeclass_bytes(1 + GET(times) % (CLASS_COUNT - 1)));
+    expect(block != NULL, "no block in a handler");
+    hkm_free(block);
+}
+static void check_owners(void) {
+    struct hkm_stats stats = {.struct_bytes = sizeof stats};
+    for (unsigned t = 0; t < 2; t++) {
+        expect(heap_enter(heaps[t]), "a lock is held still");
+        heap_drain(heaps[t], DRAIN_ALL);
+        heap_leave(heaps[t]);
+    }
+    expect(hkm_stats_get(&stats) == 0 && stats.small_blocks_live == 0, "a handler's block is lost");
+}
+
 static const struct steps_case cases[] = {
     {"two_take_the_first", 3, 2, begin_small, {take_it, take_it}, check_one_took, true},
     {"two_commit_ahead", 2, 2, begin_large, {take_it, take_it}, check_both_took, true},
@@ -314,6 +358,9 @@ static const struct steps_case cases[] = {
     {"cached_taken_and_put", 3, 2, one_cached, {large_and_back, large_one}, check_large, false},
     {"cache_decays_against_take", 3, 2, one_cached, {cache_decays, large_and_back}, check_large, false},
     {"two_free_one_block", 4, 2, one_live, {free_it, free_it}, check_freed_once, false},
+    {"handlers_amid_tidying", 2, 2, two_owners, {tidy, tidy}, check_owners, false, allocates},
+    {"handlers_amid_statistics", 2, 2, two_owners, {look, look}, check_owners, false, allocates},
+    {"handlers_amid_both", 2, 2, two_owners, {tidy, look}, check_owners, false, allocates},
 };
 
 int main(int argc, char **argv) {

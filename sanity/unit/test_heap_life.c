@@ -207,6 +207,33 @@ Test(heap_life, inside_its_own_slow_path_a_thread_has_no_heap_for_its_signal_han
     heap_leave(heap);
 }
 
+Test(heap_life, inside_anothers_heap_a_thread_has_none_for_its_signal_handlers) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    heap_mine = heap;
+    struct heap *aside = heap_step_aside();
+    check(aside == heap && heap_mine == &heap_gone);
+    check(heap_step_aside() == &heap_gone, "a handler steps aside, too");
+    heap_step_back(&heap_gone);
+    check(heap_mine == &heap_gone);
+    heap_step_back(aside);
+    check(heap_mine == heap);
+}
+
+Test(heap_life, a_heap_that_was_lost_while_its_thread_stood_aside_is_nobodys) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    heap_mine = heap;
+    struct heap *aside = heap_step_aside();
+    make_others(heap, 1, true);
+    heap_after_fork(os_thread_token()); /* in a handler's child */
+    heap_step_back(aside);
+    check(heap_mine == &heap_none && atomic_get(&heap->state, relaxed) == HEAP_LOST);
+    heap_abandon(heap);
+    check(atomic_get(&heap->state, relaxed) == HEAP_LOST && heap_orphans() == 0, "no orphan");
+    check(heap_acquire() != heap);
+}
+
 Test(heap_life, without_memory_for_a_heap_acquire_gives_NULL_and_an_orphan_helps) {
     start_arena(MIB(64));
     struct heap *heap = new_heap();

@@ -37,11 +37,14 @@ static void *take(unsigned class, struct heap *heap) {
         heap_leave_own(heap);
         return block;
     }
+    struct heap *aside = heap_step_aside();
+    block = NULL;
     heap = heap_borrow();
-    if (heap == NULL)
-        return NULL;
-    block = heap_take_one(heap, class);
-    heap_leave(heap);
+    if (heap != NULL) {
+        block = heap_take_one(heap, class);
+        heap_leave(heap);
+    }
+    heap_step_back(aside);
     return block;
 }
 

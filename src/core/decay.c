@@ -41,15 +41,18 @@ static HKM_COLD void wait_for_rounds(void) {
 /* What threads left in their magazines at their end. Some of it is of others' runs and goes to
  * their inboxes: to be done before these are emptied. */
 static void drain_orphans(const struct heap *mine) {
+    struct heap *aside = heap_step_aside();
     for (uint32_t i = 0; heap_orphans() > 0 && i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);
         if (heap != NULL && heap != mine)
             heap_drain_orphan(heap);
     }
+    heap_step_back(aside);
 }
 
 /* Other heaps' inboxes and EMPTY runs, where their owners are not at it themselves. */
 static void tidy_others(const struct heap *mine) {
+    struct heap *aside = heap_step_aside();
     for (uint32_t i = 0; i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);
         if (heap == NULL || heap == mine || atomic_get(&heap->state, relaxed) == HEAP_LOST ||
@@ -58,6 +61,7 @@ static void tidy_others(const struct heap *mine) {
         heap_collect(heap);
         heap_leave(heap);
     }
+    heap_step_back(aside);
 }
 
 static void drain(struct heap *heap, enum heap_drain how) {

@@ -845,12 +845,14 @@ void *heap_take_one(struct heap *heap, unsigned class) {
 }
 
 void heap_free_borrowed(unsigned class, void *block) {
+    struct heap *aside = heap_step_aside();
     struct heap *heap = heap_borrow();
-    if (heap == NULL)
-        return; /* a signal handler, every heap busy and no memory for another: it is lost */
-    if (heap_send_home(heap, class, &block, 1) > 0)
-        send_directly(heap, class, block);
-    heap_leave(heap);
+    if (heap != NULL) { /* else a signal handler, all are busy, no memory for more: it is lost */
+        if (heap_send_home(heap, class, &block, 1) > 0)
+            send_directly(heap, class, block);
+        heap_leave(heap);
+    }
+    heap_step_back(aside);
 }
 
 void heap_drain(struct heap *heap, enum heap_drain how) {

@@ -175,6 +175,12 @@ bool heap_try_enter(struct heap *heap);
 bool heap_enter_own(struct heap *heap);
 void heap_leave_own(struct heap *heap);
 void heap_leave(struct heap *heap);
+/* Around what takes others' locks outside of the own slow paths. A signal handler of the thread
+ * then sees no heap of its own, and borrows one that is free: were it to wait for its own, which
+ * another thread may hold whose handler waits for one that this thread holds, both would wait for
+ * ever. heap_step_back takes what heap_step_aside returned. */
+struct heap *heap_step_aside(void);
+void heap_step_back(struct heap *mine);
 
 /* ---- with the lock held ---- */
 

@@ -19,6 +19,9 @@ static HKM_SPARSE ATOMIC(uintptr_t) owners[HEAPS_MAX]; /* hint: each heap's owne
 
 uint32_t heap_count(void) { return atomic_get(&heaps_used, relaxed); }
 uint32_t heap_orphans(void) { return atomic_get(&orphan_count, relaxed); }
+static inline bool is_lost(const struct heap *heap) {
+    return atomic_get(&heap->state, relaxed) == HEAP_LOST;
+}
 struct heap *heap_by_number(uint32_t number) {
     return atomic_get(&heaps[number], acquire);
 }
@@ -97,7 +100,10 @@ HKM_COLD struct heap *heap_left_behind(void) {
     return NULL;
 }
 
+/* Not one that this forked child has lost while a handler had it: its lock is never let go. */
 static HKM_NOINLINE void make_orphan(struct heap *heap) {
+    if (is_lost(heap))
+        return;
     set_owner(heap, 0);
     atomic_put(&heap->state, HEAP_ORPHAN, relaxed);
     atomic_add(&orphan_count, 1, relaxed);
@@ -130,7 +136,7 @@ HKM_SELDOM void heap_drain_orphan(struct heap *heap) {
 static struct heap *enter_any(bool *others, bool *mine) {
     for (uint32_t i = 0; i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);
-        if (heap == NULL || atomic_get(&heap->state, relaxed) == HEAP_LOST)
+        if (heap == NULL || is_lost(heap))
             continue;
         if (heap_try_enter(heap))
             return heap;
@@ -161,7 +167,7 @@ struct heap *heap_borrow(void) {
 
 bool heap_lose_if_held(struct heap *heap, uintptr_t forker) {
     uintptr_t holder = atomic_get(&heap->lock, relaxed);
-    if (holder == 0 || holder == forker || atomic_get(&heap->state, relaxed) == HEAP_LOST)
+    if (holder == 0 || holder == forker || is_lost(heap))
         return false;
     if (atomic_get(&heap->state, relaxed) == HEAP_ORPHAN && bitset_claim(orphans, heap->number))
         atomic_sub(&orphan_count, 1, relaxed);
@@ -221,7 +227,7 @@ HKM_INLINE bool enter(struct heap *heap) {
         uintptr_t holder = 0;
         if (likely(atomic_cas(&heap->lock, &holder, token, acquire, relaxed)))
             return true;
-        if (holder == token || atomic_get(&heap->state, relaxed) == HEAP_LOST)
+        if (holder == token || is_lost(heap))
             return false;
         if (attempt >= 64 && is_alone(token)) {
             (void)heap_lose_if_held(heap, token);
@@ -243,7 +249,7 @@ bool heap_enter_own(struct heap *heap) {
 
 /* The lock of a lost heap stays with the thread that is not there. */
 static inline bool leave(struct heap *heap) {
-    if (unlikely(atomic_get(&heap->state, relaxed) == HEAP_LOST))
+    if (unlikely(is_lost(heap)))
         return false;
     atomic_put(&heap->lock, 0, release);
     return true;
@@ -256,6 +262,18 @@ void heap_leave_own(struct heap *heap) {
 }
 
 void heap_leave(struct heap *heap) { (void)leave(heap); }
+
+struct heap *heap_step_aside(void) {
+    struct heap *mine = heap_mine;
+    heap_mine = &heap_gone;
+    signal_fence();
+    return mine;
+}
+
+void heap_step_back(struct heap *mine) {
+    signal_fence();
+    heap_mine = is_lost(mine) ? &heap_none : mine;
+}
 
 struct heap_innards heap_innards(void) {
     return (struct heap_innards){heaps, &heaps_used, orphans, &orphan_count};

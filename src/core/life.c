@@ -37,6 +37,7 @@ static HKM_COLD void after_fork(void) {
     if (atomic_cas(&fork_word, &state, FORK_CHECKING, acquire, acquire)) {
         heap_after_fork(atomic_get(&forker, relaxed));
         heap_set_only_thread(0);
+        heap_step_back(heap_step_aside()); /* where fork_child's look came too early */
         atomic_put(&fork_word, FORK_NONE, release);
     }
     for (unsigned attempt = 0; atomic_get(&fork_word, acquire) == FORK_CHECKING; attempt++)

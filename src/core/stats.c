@@ -86,11 +86,13 @@ void stats_collect(struct hkm_stats *stats) {
     size_t in_use[CLASS_COUNT] = {0};
     stats->heaps = heap_count();
     stats->heaps_orphan = heap_orphans();
+    struct heap *aside = heap_step_aside();
     for (uint32_t i = 0; i < heap_count(); i++) {
         struct heap *heap = heap_by_number(i);
         if (heap != NULL)
             collect_heap(stats, heap, cached);
     }
+    heap_step_back(aside);
     for (uint32_t i = 0; arena_bytes() != 0 && i < superslab_top(); i++) {
         if (superslab_in_use(i))
             collect_superslab(stats, i, in_use);
@@ -120,56 +122,69 @@ void stats_collect(struct hkm_stats *stats) {
 
 /* ---- printing ---- */
 
-static void row(int fd, const char *name, uint64_t value, bool bytes) {
-    struct text line = {0};
-    text_add(&line, "  ");
-    text_add(&line, name);
-    text_column(&line, 34);
-    if (bytes)
-        text_bytes(&line, value);
-    else
-        text_dec(&line, value);
-    text_add(&line, "\n");
-    os_write(fd, line.chars, line.used);
-}
+#define ROW(field) offsetof(struct hkm_stats, field) / sizeof(uint64_t)
+#define BYTES 128u /* the row is a number of bytes */
+
+static const struct {
+    char name[32];
+    uint8_t field;
+} rows[] = {
+    {"live small blocks", ROW(small_blocks_live)},
+    {"live small bytes", ROW(small_bytes_live) | BYTES},
+    {"live large blocks", ROW(large_blocks_live)},
+    {"live large bytes", ROW(large_bytes_live) | BYTES},
+    {"cached in magazines and packets", ROW(bytes_cached) | BYTES},
+    {"free in slots", ROW(bytes_free) | BYTES},
+    {"big cache", ROW(bytes_large_cached) | BYTES},
+    {"returned to the OS", ROW(bytes_returned) | BYTES},
+    {"committed", ROW(bytes_committed) | BYTES},
+    {"metadata committed", ROW(bytes_metadata) | BYTES},
+    {"SuperSlabs live", ROW(superslabs_live)},
+    {"SuperSlabs cached (LRU)", ROW(superslabs_cached)},
+    {"slot runs active", ROW(slots_active)},
+    {"slot runs empty", ROW(slots_empty)},
+    {"slots from stage 0 (own EMPTY)", ROW(slots_stage[0])},
+    {"slots from stage 1 (EMPTY list)", ROW(slots_stage[1])},
+    {"slots from stage 2 (UNUSED)", ROW(slots_stage[2])},
+    {"slots from stage 3 (SuperSlab)", ROW(slots_stage[3])},
+    {"fills", ROW(fills)},
+    {"flushes", ROW(flushes)},
+    {"drains", ROW(drains)},
+    {"blocks freed remotely", ROW(remote_frees)},
+    {"packets that carried them", ROW(remote_packets)},
+    {"large blocks allocated", ROW(large_allocs)},
+    {"of these from the big cache", ROW(large_hits)},
+    {"heaps", ROW(heaps)},
+    {"heaps without a thread", ROW(heaps_orphan)},
+    {"heaps adopted", ROW(adoptions)},
+    {"mmap calls", ROW(calls_mmap)},
+    {"munmap calls", ROW(calls_munmap)},
+    {"mprotect calls", ROW(calls_mprotect)},
+    {"madvise calls", ROW(calls_madvise)},
+    {"mremap calls", ROW(calls_mremap)},
+};
+_Static_assert(sizeof(struct hkm_stats) / sizeof(uint64_t) <= BYTES, "a field's number fits");
 
 void stats_print(int fd) {
-    struct hkm_stats s;
-    memset(&s, 0, sizeof s);
-    stats_collect(&s);
+    union {
+        struct hkm_stats stats;
+        uint64_t fields[sizeof(struct hkm_stats) / sizeof(uint64_t)];
+    } all;
+    memset(&all, 0, sizeof all);
+    stats_collect(&all.stats);
     static const char head[] = "hakmem statistics\n";
     os_write(fd, head, sizeof head - 1);
-    row(fd, "live small blocks", s.small_blocks_live, false);
-    row(fd, "live small bytes", s.small_bytes_live, true);
-    row(fd, "live large blocks", s.large_blocks_live, false);
-    row(fd, "live large bytes", s.large_bytes_live, true);
-    row(fd, "cached in magazines and packets", s.bytes_cached, true);
-    row(fd, "free in slots", s.bytes_free, true);
-    row(fd, "big cache", s.bytes_large_cached, true);
-    row(fd, "returned to the OS", s.bytes_returned, true);
-    row(fd, "committed", s.bytes_committed, true);
-    row(fd, "metadata committed", s.bytes_metadata, true);
-    row(fd, "SuperSlabs live", s.superslabs_live, false);
-    row(fd, "SuperSlabs cached (LRU)", s.superslabs_cached, false);
-    row(fd, "slot runs active", s.slots_active, false);
-    row(fd, "slot runs empty", s.slots_empty, false);
-    row(fd, "slots from stage 0 (own EMPTY)", s.slots_stage[0], false);
-    row(fd, "slots from stage 1 (EMPTY list)", s.slots_stage[1], false);
-    row(fd, "slots from stage 2 (UNUSED)", s.slots_stage[2], false);
-    row(fd, "slots from stage 3 (SuperSlab)", s.slots_stage[3], false);
-    row(fd, "fills", s.fills, false);
-    row(fd, "flushes", s.flushes, false);
-    row(fd, "drains", s.drains, false);
-    row(fd, "blocks freed remotely", s.remote_frees, false);
-    row(fd, "packets that carried them", s.remote_packets, false);
-    row(fd, "large blocks allocated", s.large_allocs, false);
-    row(fd, "of these from the big cache", s.large_hits, false);
-    row(fd, "heaps", s.heaps, false);
-    row(fd, "heaps without a thread", s.heaps_orphan, false);
-    row(fd, "heaps adopted", s.adoptions, false);
-    row(fd, "mmap calls", s.calls_mmap, false);
-    row(fd, "munmap calls", s.calls_munmap, false);
-    row(fd, "mprotect calls", s.calls_mprotect, false);
-    row(fd, "madvise calls", s.calls_madvise, false);
-    row(fd, "mremap calls", s.calls_mremap, false);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct text line = {0};
+        text_add(&line, "  ");
+        text_add(&line, rows[i].name);
+        text_column(&line, 34);
+        uint64_t value = all.fields[rows[i].field & ~BYTES];
+        if (rows[i].field & BYTES)
+            text_bytes(&line, value);
+        else
+            text_dec(&line, value);
+        text_add(&line, "\n");
+        os_write(fd, line.chars, line.used);
+    }
 }
