@@ -3,6 +3,8 @@
 
 #include "unit/heap.inc"
 
+#include "core/superslab.h"
+
 /* ---- one heap ---- */
 
 Test(heap, every_class_fills_flushes_and_drains_without_losing_a_block) {
@@ -336,6 +338,43 @@ Test(heap, idle_magazines_are_let_go_before_a_superslab_that_is_not_warm) {
     while (stage(heap, 3) == 1)
         check(fill(heap, CLASS_COUNT - 1) != NULL);
     check(held(m) == 0, "%zu of %zu left", held(m), have);
+}
+
+/* Two classes in turn need the one slot that the other's idle magazine pins. Returns how often one
+ * of them got it, before there was another SuperSlab, but at most `most` times. */
+static unsigned take_turns(struct heap *heap, unsigned most) {
+    static const unsigned classes[] = {2, 20};
+    static unsigned turn;
+    uint64_t new = stage(heap, 3);
+    for (unsigned times = 0; times < most; times++, turn++) {
+        heap->magazines[classes[(turn + 1) % 2]].trips = 0;
+        void *block = fill(heap, classes[turn % 2]);
+        check(block != NULL);
+        slot_of_block(classes[turn % 2], block)->filled = true; /* resident: another class's, too */
+        flush(heap, classes[turn % 2], block);
+        if (stage(heap, 3) != new)
+            return times;
+    }
+    return most;
+}
+
+Test(heap, idle_magazines_are_let_go_for_a_superslab_eight_times_but_not_for_ever) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    unsigned class = sizeclass_of(KIB(4));
+    check(sizeclass_table[class].run_slots == 1);
+    while (stage(heap, 3) == 0)
+        check(fill(heap, class) != NULL);
+    uint32_t newest = superslab_top() - 1;
+    while (bits_count(atomic_get(&superslab_at(newest)->unused, relaxed)) > 1)
+        check(fill(heap, class) != NULL);
+    heap->magazines[class].trips = 2; /* not idle */
+    check(take_turns(heap, 1) == 1, "the last slot");
+    unsigned times = take_turns(heap, 5);
+    check(times == 5, "%u", times);
+    drain(heap, false); /* the clock's */
+    times = take_turns(heap, 20);
+    check(times == 8, "%u", times);
 }
 
 Test(heap, a_fill_takes_one_block_whose_neighbours_were_never_out_and_more_once_they_were) {

@@ -15,6 +15,7 @@
 #define CACHE_BYTES_TOTAL MIB(64)   /* all heaps', when their magazines grow */
 #define FIRST_CAP_BYTES KIB(2)
 #define FLUSH_MOST 512u           /* blocks; as many newer ones stay */
+#define MADE_DO_MOST 8u           /* times without a new SuperSlab, or a drain by the clock */
 #define DEEP_SUPERSLABS 3u        /* held by all heaps; beyond it a magazine is of FLOODED_CAP */
 #define ALONE_MOST 16             /* blocks that go home without a look at their neighbours */
 #define END_BYTES KIB(1)          /* blocks up to here stay when a thread ends: heap_first_cap */
@@ -589,7 +590,8 @@ static void drop_unused(struct heap *heap, unsigned class) {
 
 /* A run from the pool, linked. Leaves the lock meanwhile: stage 3 can enter the OS. Before it does,
  * the heap's own thread lets go of what it has not used lately: a few blocks in idle magazines can
- * pin many runs, which other classes could have instead of a SuperSlab that is not warm. When
+ * pin many runs, which other classes could have instead of a SuperSlab that is not warm. Not again
+ * and again: then what is idle is needed soon, and the program is larger than its SuperSlabs. When
  * blocks of the class come home meanwhile, these will do, and the run is given back. */
 static bool get_run(struct heap *heap, unsigned class, bool own) {
     if (heap_orphans() > 0 && inherit(heap, class))
@@ -602,12 +604,15 @@ static bool get_run(struct heap *heap, unsigned class, bool own) {
     uint32_t home = heap->home;
     heap_leave(heap);
     struct slot *slot = pool_take(class, heap->id, &home, apart, &stage);
-    if (slot == NULL && own && superslab_warm_count() == 0 && heap_enter(heap)) {
+    if (slot == NULL && own && superslab_warm_count() == 0 && heap->made_do < MADE_DO_MOST &&
+        heap_enter(heap)) {
+        heap->made_do++;
         heap_drain(heap, DRAIN_IDLE);
         heap_leave(heap);
         slot = pool_take(class, heap->id, &home, apart, &stage);
     }
     if (slot == NULL) {
+        heap->made_do = 0;
         stage = 3;
         slot = pool_take_new(class, heap->id, &home);
     }
@@ -876,7 +881,7 @@ void heap_drain(struct heap *heap, enum heap_drain how) {
             }
         }
         if (how != DRAIN_IDLE)
-            heap->bins[class].runs = heap->bins[class].packets = 0;
+            heap->bins[class].runs = heap->bins[class].packets = heap->made_do = 0;
         m->trips = 0;
         m->cap_max = heap_cap_max(class);
     }

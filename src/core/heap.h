@@ -102,6 +102,7 @@ struct heap {
     uint32_t id;               /* number + 1: what its runs have for an owner */
     uint32_t drain_ms;         /* owner: last drain */
     uint32_t armed_ms;         /* owner: last heap_arm */
+    uint16_t made_do;          /* owner: times in a row it emptied idle magazines for a run */
     size_t cap_bytes;          /* owner: bytes by which magazines have grown */
     uint32_t asked;            /* lock: the last heap that was asked for a run */
     uint32_t home;             /* lock: SuperSlab where room was found the last time */
