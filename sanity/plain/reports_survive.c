@@ -1,12 +1,15 @@
 /* reports_survive.c -- what the library writes does no harm of its own: a report ends in the signal
- * that it reports whatever lies on the stack, and statistics at exit do not land in a file of the
+ * that it reports whatever lies on the stack, and however small that is; threads that report at the
+ * same time do not spoil each other's report; and statistics at exit do not land in a file of the
  * program's that has the number of the library's stderr by now.
  */
 #include "check.inc"
 
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
 enum { FRAME_WORDS = 64, FILE_FD = 150, FDS_MAX = 1024, REGION_BYTES = 65536 };
+enum { THREADS = 8, TOGETHER_RUNS = 20, STACK_BYTES = 8192, STACK_LEFT = 5200 };
 
 static char text[65536];
 
@@ -119,12 +122,144 @@ static void a_report_that_nobody_reads_ends_as_one_that_is_read(void) {
     EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "wait status %#x", status);
 }
 
+/* ---- threads that report at the same time ---- */
+
+static pthread_barrier_t together;
+
+static void *free_twice(void *arg) {
+    void *block = malloc(100);
+    free(hide(block));
+    if (arg != NULL)
+        pthread_barrier_wait(&together);
+    free(hide(block));
+    return NULL;
+}
+
+static int report_together(void) {
+    pthread_t threads[THREADS];
+    pthread_barrier_init(&together, NULL, THREADS);
+    for (int i = 0; i < THREADS; i++)
+        REQUIRE(pthread_create(&threads[i], NULL, free_twice, &together) == 0, "a thread");
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    return 7;
+}
+
+static int times(const char *words) {
+    int count = 0;
+    for (const char *at = text; (at = strstr(at, words)) != NULL; at++)
+        count++;
+    return count;
+}
+
+/* Among the outermost addresses on the stack is the C library's, which started the thread. */
+static void threads_that_report_at_the_same_time_write_one_whole_report(void) {
+    size_t runs = scaled(TOGETHER_RUNS);
+    for (size_t run = 0; run < runs; run++) {
+        int status = run_self("--together", NULL, text, sizeof text);
+        EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "wait status %#x", status);
+        EXPECT(times("hakmem: double free") == 1 && times("return addresses") == 1,
+               "expected one report, found: %.500s", text);
+        EXPECT(times("hakmem: CHECK") == under_debug_hakmem(), "found: %.500s", text);
+        EXPECT(times(" libc.so") > 0 && text[strlen(text) - 1] == '\n',
+               "expected the outermost address, found: %.500s", text);
+    }
+}
+
+/* A thread hangs in the write of its report when the process is forked. */
+static int fork_in_a_report(void) {
+    int ends[2], status = 0;
+    int said = dup(2);
+    pthread_t thread;
+    char why[80];
+    REQUIRE(pipe(ends) == 0 && fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0, "a pipe");
+    while (write(ends[1], text, sizeof text) > 0 || write(ends[1], text, 1) > 0)
+        ;
+    REQUIRE(fcntl(ends[1], F_SETFL, 0) == 0 && dup2(ends[1], 2) == 2, "a full pipe");
+    REQUIRE(pthread_create(&thread, NULL, free_twice, NULL) == 0, "a thread");
+    sleep_ms(200);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(said, 2);
+        free_twice(NULL);
+        _exit(6);
+    }
+    dup2(said, 2);
+    status = child_fails(child, 0, 60, why, sizeof why);
+    if (status == 0 || strcmp(why, "it died of signal 6") != 0)
+        fprintf(stderr, "the child: %s\n", why);
+    _exit(8);
+}
+
+static void a_child_that_was_forked_in_the_midst_of_a_report_can_report(void) {
+    int status = run_self("--fork-in-report", NULL, text, sizeof text);
+    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 8, "wait status %#x: %.300s", status, text);
+    EXPECT(times("hakmem: double free") == 1 && times("return addresses") == 1 &&
+               times("the child: ") == 0, "found: %.500s", text);
+}
+
+/* The abort of a report is itself reported, by the same thread, which does not wait for itself. */
+static void a_report_within_a_report_does_not_wait(void) {
+    struct rusage before, after;
+    getrusage(RUSAGE_CHILDREN, &before);
+    int status = run_self("--double-free", "crash_report=on", text, sizeof text);
+    getrusage(RUSAGE_CHILDREN, &after);
+    EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "wait status %#x", status);
+    EXPECT(times("hakmem: double free") == 1 && times("(SIGABRT)") == 1, "found: %.500s", text);
+    EXPECT(after.ru_nvcsw - before.ru_nvcsw < 3000, "it waited %ld times",
+           after.ru_nvcsw - before.ru_nvcsw);
+}
+
+/* ---- a small stack ---- */
+
+static char *victim;
+static int overflows;
+
+static void on_small_stack(int signal_number) {
+    (void)signal_number;
+    if (overflows)
+        victim[100] = 1;
+    free(hide(victim));
+}
+
+static int report_on_a_small_stack(const char *mode) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t bytes = getauxval(AT_MINSIGSTKSZ) + STACK_LEFT; /* what the kernel writes, and that */
+    bytes = bytes < STACK_BYTES ? STACK_BYTES : (bytes + 15) / 16 * 16;
+    size_t whole = (bytes + page - 1) / page * page;
+    char *low = mmap(NULL, page + whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(low != MAP_FAILED && mprotect(low + page, whole, PROT_READ | PROT_WRITE) == 0, "a map");
+    stack_t stack = {.ss_sp = low + page, .ss_size = bytes};
+    struct sigaction action = {.sa_handler = on_small_stack, .sa_flags = SA_ONSTACK};
+    REQUIRE(sigaltstack(&stack, NULL) == 0 && sigaction(SIGUSR1, &action, NULL) == 0, "a stack");
+    overflows = strcmp(mode, "--small-overflow") == 0;
+    victim = malloc(100);
+    free(hide(malloc(100))); /* which the loader looks up meanwhile */
+    if (!overflows)
+        free(hide(victim));
+    raise(SIGUSR1);
+    return 7;
+}
+
+static void a_report_fits_on_an_alternate_stack_of_8_kib(void) {
+    expect_report("--small-double-free", NULL, SIGABRT);
+    EXPECT(times("hakmem: double free") == 1, "found: %.500s", text);
+    if (!under_debug_hakmem())
+        return;
+    expect_report("--small-overflow", NULL, SIGABRT);
+    EXPECT(times("hakmem: corrupted block: invariant B8") == 1, "found: %.500s", text);
+}
+
 static const struct check checks[] = {
 #define CHECK(name, hakmem_only)                                                                   \
     { #name, name, hakmem_only }
     CHECK(a_report_ends_in_sigabrt_whatever_lies_on_the_stack, 1),
     CHECK(a_crash_is_reported_in_full_whatever_lies_on_the_stack, 1),
     CHECK(a_report_that_nobody_reads_ends_as_one_that_is_read, 1),
+    CHECK(threads_that_report_at_the_same_time_write_one_whole_report, 1),
+    CHECK(a_child_that_was_forked_in_the_midst_of_a_report_can_report, 1),
+    CHECK(a_report_within_a_report_does_not_wait, 1),
+    CHECK(a_report_fits_on_an_alternate_stack_of_8_kib, 1),
     CHECK(statistics_are_not_written_into_the_programs_own_file, 0),
 };
 
@@ -136,6 +271,12 @@ int main(int argc, char **argv) {
         return break_stderr(mode, malloc(100));
     if (strcmp(mode, "--daemon") == 0)
         return replace_descriptors();
+    if (strcmp(mode, "--together") == 0)
+        return report_together();
+    if (strcmp(mode, "--fork-in-report") == 0)
+        return fork_in_a_report();
+    if (strncmp(mode, "--small", 7) == 0)
+        return report_on_a_small_stack(mode);
     if (strncmp(mode, "--", 2) == 0)
         return die(mode);
     return run_checks(checks, COUNT_OF(checks), argc, argv);

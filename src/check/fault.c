@@ -4,9 +4,11 @@
 #include "base/require.h"
 #include "core/report.h"
 
-static struct text note; /* the process ends: if two threads come, one of them is named */
+/* Of the thread that report_begin lets in. */
+static HKM_SPARSE struct text note, words, left, right;
 
 void fault_note(const char *what, const void *address, ptrdiff_t offset) {
+    (void)report_begin();
     note.used = 0;
     text_add(&note, "\n  ");
     text_add(&note, what);
@@ -15,34 +17,34 @@ void fault_note(const char *what, const void *address, ptrdiff_t offset) {
     text_dec(&note, (uint64_t)(offset < 0 ? -offset : offset));
 }
 
-/* The lines behind the first one; `words` is what the code that found it says. Redzones and poison
- * are damaged by the program, the allocator's own records need not be. */
-static _Noreturn void finish(enum invariant invariant, const char *words, const void *about) {
-    struct text line = {0};
+/* The lines behind the first one; `citation` is what the code that found it says. Redzones and
+ * poison are damaged by the program, the allocator's own records need not be. */
+static _Noreturn void finish(enum invariant invariant, const char *citation, const void *about) {
+    struct text *line = report_begin();
     bool by_program = HKM_CHECK_LEVEL >= 1 && invariant >= INV_B8 && invariant <= INV_B11;
-    text_add(&line, by_program ? "hakmem: corrupted block: invariant "
-                               : "hakmem: corrupted metadata: invariant ");
-    text_add(&line, words);
-    text_add(&line, " is broken at ");
-    text_pointer(&line, about);
+    text_add(line, by_program ? "hakmem: corrupted block: invariant "
+                              : "hakmem: corrupted metadata: invariant ");
+    text_add(line, citation);
+    text_add(line, " is broken at ");
+    text_pointer(line, about);
     if (arena_bytes() != 0 && arena_contains(about))
-        report_place(&line, about);
+        report_place(about);
     if (invariant < INVARIANT_COUNT) {
         struct invariant_row row = invariant_row(invariant);
-        text_add(&line, "\n  ");
-        text_add(&line, row.number);
-        text_add(&line, ". ");
-        text_add(&line, row.text);
+        text_add(line, "\n  ");
+        text_add(line, row.number);
+        text_add(line, ". ");
+        text_add(line, row.text);
     }
-    text_add(&line, note.chars);
-    report_end(&line, words, about);
+    text_add(line, note.chars);
+    report_end(citation, about);
 }
 
 static _Noreturn void fault(enum invariant invariant, const char *expected, const char *found,
                             const void *about) {
     struct invariant_row row = invariant_row(invariant);
-    struct text words = {0};
     report_check_line(row.number, row.keyword, expected, found, about);
+    words.used = 0;
     text_add(&words, row.number);
     text_add(&words, " ");
     text_add(&words, row.keyword);
@@ -55,6 +57,7 @@ void fault_words(enum invariant invariant, const char *expected, const char *fou
 }
 
 static void number(struct text *text, uint64_t n) {
+    text->used = 0;
     if (n > UINT32_MAX)
         text_pointer(text, (const void *)(uintptr_t)n);
     else
@@ -62,8 +65,7 @@ static void number(struct text *text, uint64_t n) {
 }
 
 void fault_numbers(enum invariant invariant, uint64_t expected, uint64_t found, const void *about) {
-    struct text left = {0};
-    struct text right = {0};
+    (void)report_begin();
     number(&left, expected);
     number(&right, found);
     fault(invariant, left.chars, right.chars, about);

@@ -35,23 +35,24 @@ void watch_stats(struct hkm_stats *stats) { quarantine_stats(stats); }
 
 /* ---- details of a report ---- */
 
-static void say(struct text *line) {
-    text_add(line, "\n");
-    os_write(2, line->chars, line->used);
+static HKM_SPARSE struct text line; /* of the thread that report_begin lets in */
+
+static void say(void) {
+    text_add(&line, "\n");
+    os_write(2, line.chars, line.used);
+    line.used = 0;
 }
 
 static void print_stack(const char *what, uint32_t thread, uint32_t stack) {
-    struct text line = {0};
     text_add(&line, what);
     text_add(&line, " by thread ");
     text_dec(&line, thread);
     text_add(&line, " at");
-    say(&line);
+    say();
     depot_print(stack);
 }
 
 static void print_block(const char *what, const struct place *place) {
-    struct text line = {0};
     const struct block *record = place->record;
     unsigned state = shadow_state(place);
     text_add(&line, what);
@@ -64,7 +65,7 @@ static void print_block(const char *what, const struct place *place) {
         text_add(&line, " bytes asked for, allocated as number ");
         text_dec(&line, record->sequence);
     }
-    say(&line);
+    say();
     if (state == BLOCK_NEVER)
         return;
     print_stack("  allocated", record->alloc_thread, record->alloc_stack);
@@ -77,18 +78,16 @@ static void print_moves(uint32_t slot) {
     uint32_t moves = shadow == NULL ? 0 : atomic_get(&shadow->moves, acquire);
     if (moves == 0)
         return;
-    struct text head = {0};
-    text_add(&head, "  transitions of SuperSlab ");
-    text_dec(&head, slot / SUPERSLAB_SLOTS);
-    text_add(&head, ", slot ");
-    text_dec(&head, slot % SUPERSLAB_SLOTS);
-    text_add(&head, " (the last of ");
-    text_dec(&head, moves);
-    text_add(&head, ", the newest first):");
-    say(&head);
+    text_add(&line, "  transitions of SuperSlab ");
+    text_dec(&line, slot / SUPERSLAB_SLOTS);
+    text_add(&line, ", slot ");
+    text_dec(&line, slot % SUPERSLAB_SLOTS);
+    text_add(&line, " (the last of ");
+    text_dec(&line, moves);
+    text_add(&line, ", the newest first):");
+    say();
     for (uint32_t i = 1; i <= SHADOW_MOVES && i <= moves; i++) {
         const struct slot_move *move = &shadow->last[(moves - i) % SHADOW_MOVES];
-        struct text line = {0};
         text_add(&line, "    ");
         text_add(&line, slot_state_name[move->from % SLOT_STATES]);
         text_add(&line, " -> ");
@@ -100,7 +99,7 @@ static void print_moves(uint32_t slot) {
         text_add(&line, " at ");
         text_dec(&line, move->ms);
         text_add(&line, " ms");
-        say(&line);
+        say();
     }
 }
 

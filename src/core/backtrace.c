@@ -11,8 +11,10 @@
 #define WORDS_MAX 2048u
 #define RANGES_MAX 256u
 
-/* Static, because a thread's stack may be tiny; `busy` lets one thread in. */
+/* Static, because a thread's stack may be tiny; `busy` lets one thread in, and not again for a
+ * fault in the midst of it. */
 static ATOMIC(uint32_t) busy;
+static HKM_SPARSE struct text line;
 static HKM_SPARSE struct { uintptr_t start, end; } ranges[RANGES_MAX];
 static unsigned range_count;
 static uintptr_t stack_here, stack_end;
@@ -74,7 +76,7 @@ static bool name(const struct maps_region *region, void *arg) {
     uintptr_t address = *(uintptr_t *)arg;
     if (address < region->start || address >= region->end)
         return true;
-    struct text line = {0};
+    line.used = 0;
     text_add(&line, "    ");
     text_pointer(&line, (void *)address);
     text_add(&line, "  ");

@@ -12,20 +12,46 @@
 #include "core/superslab.h"
 #include "core/watch.h"
 
+#define GATE_TRIES 10000u /* of os_backoff, a second in all */
+
+/* os_thread_token of the thread that reports. It is not let go of: the process ends. */
+static ATOMIC(uintptr_t) reporter;
+/* Static, because a signal handler's stack may be small. */
+static HKM_SPARSE struct text line, pointee;
+
+/* Who reports may hang, or be a thread that a forked child does not have: then the one that waited
+ * takes its place. */
+struct text *report_begin(void) {
+    uintptr_t me = os_thread_token(), found = 0, before = 0;
+    unsigned attempt = 0;
+    while (!atomic_cas(&reporter, &found, me, relaxed, relaxed) && found != me) {
+        if (found != before)
+            attempt = 0;
+        before = found;
+        if (attempt < GATE_TRIES) {
+            os_backoff(attempt++);
+            found = 0;
+        }
+    }
+    line.used = 0;
+    return &line;
+}
+
 static void set_action(int number, void (*handler)(int)) {
     const struct sigaction action = {.sa_handler = handler};
     (void)sigaction(number, &action, NULL);
 }
 
 /* The process ends by what is reported, and not by SIGPIPE because nobody reads it. */
-static void say(const struct text *line) {
+static void say(void) {
+    text_add(&line, "\n");
     set_action(SIGPIPE, SIG_IGN);
-    os_write(2, line->chars, line->used);
+    os_write(2, line.chars, line.used);
+    line.used = 0;
 }
 
-void report_end(struct text *line, const char *invariant, const void *about) {
-    text_add(line, "\n");
-    say(line);
+void report_end(const char *invariant, const void *about) {
+    say();
     if (HKM_CHECK_LEVEL >= 1)
         watch_report(invariant, about);
     backtrace_print();
@@ -56,17 +82,17 @@ uint32_t report_slot(const void *about) {
     return UINT32_MAX;
 }
 
-static void add_field(struct text *line, const char *name, bool known, uint64_t value) {
-    text_add(line, name);
+static void add_field(const char *name, bool known, uint64_t value) {
+    text_add(&line, name);
     if (known)
-        text_dec(line, value);
+        text_dec(&line, value);
     else
-        text_add(line, "-");
+        text_add(&line, "-");
 }
 
 void report_check_line(const char *invariant, const char *keyword, const char *expected,
                        const char *found, const void *about) {
-    struct text line = {0};
+    (void)report_begin();
     text_add(&line, "hakmem: CHECK ");
     text_add(&line, invariant);
     text_add(&line, " ");
@@ -77,16 +103,15 @@ void report_check_line(const char *invariant, const char *keyword, const char *e
     text_add(&line, found);
     uint32_t slot = report_slot(about);
     unsigned class = slot == UINT32_MAX ? 0 : arena_class_of_slot(slot);
-    add_field(&line, " superslab=", slot != UINT32_MAX, slot / SUPERSLAB_SLOTS);
-    add_field(&line, " slot=", slot != UINT32_MAX, slot % SUPERSLAB_SLOTS);
+    add_field(" superslab=", slot != UINT32_MAX, slot / SUPERSLAB_SLOTS);
+    add_field(" slot=", slot != UINT32_MAX, slot % SUPERSLAB_SLOTS);
     if (class >= CLASS_COUNT)
         text_add(&line, " class=large");
     else
-        add_field(&line, " class=", class != 0, class == 0 ? 0 : sizeclass_bytes(class));
+        add_field(" class=", class != 0, class == 0 ? 0 : sizeclass_bytes(class));
     text_add(&line, " ptr=");
     text_pointer(&line, about);
-    text_add(&line, "\n");
-    say(&line);
+    say();
 }
 
 /* Misuse stands in the registry too; in the release build its sentence alone is the report. */
@@ -97,80 +122,81 @@ static void misuse_line(const char *invariant, const char *keyword, const char *
 }
 
 /* "; class 64, SuperSlab 3, slot 5 ACTIVE" */
-void report_place(struct text *line, const void *pointer) {
+void report_place(const void *pointer) {
     uint32_t number = arena_slot_of(pointer);
     unsigned class = arena_class_of_slot(number);
-    text_add(line, "; SuperSlab ");
-    text_dec(line, number / SUPERSLAB_SLOTS);
-    text_add(line, ", slot ");
-    text_dec(line, number % SUPERSLAB_SLOTS);
+    text_add(&line, "; SuperSlab ");
+    text_dec(&line, number / SUPERSLAB_SLOTS);
+    text_add(&line, ", slot ");
+    text_dec(&line, number % SUPERSLAB_SLOTS);
     if (class != 0)
         number = class < CLASS_COUNT ? slot_number(slot_of_block(class, pointer))
                                      : large_run_of(pointer);
     unsigned state = class == 0 ? SLOT_UNUSED : slot_state(number);
-    text_add(line, " ");
-    text_add(line, state < SLOT_STATES ? slot_state_name[state] : "in no known state");
+    text_add(&line, " ");
+    text_add(&line, state < SLOT_STATES ? slot_state_name[state] : "in no known state");
     if (class != 0 && class < CLASS_COUNT) {
-        text_add(line, ", class ");
-        text_dec(line, sizeclass_bytes(class));
+        text_add(&line, ", class ");
+        text_dec(&line, sizeclass_bytes(class));
     }
 }
 
-static void add_block(struct text *line, const char *block, size_t bytes, const char *pointer) {
-    text_add(line, "a block of ");
-    text_dec(line, bytes);
-    text_add(line, " bytes at ");
-    text_pointer(line, block);
-    text_add(line, " (byte ");
-    text_dec(line, (uint64_t)(pointer - block));
-    text_add(line, ")");
+/* Likewise in `pointee`, for the functions below. */
+static void add_block(const char *block, size_t bytes, const char *pointer) {
+    text_add(&pointee, "a block of ");
+    text_dec(&pointee, bytes);
+    text_add(&pointee, " bytes at ");
+    text_pointer(&pointee, block);
+    text_add(&pointee, " (byte ");
+    text_dec(&pointee, (uint64_t)(pointer - block));
+    text_add(&pointee, ")");
 }
 
 /* True for an interior; *dead, if it is true already, is known from elsewhere. */
-static bool describe_small(struct text *line, unsigned class, const char *pointer, bool *dead) {
+static bool describe_small(unsigned class, const char *pointer, bool *dead) {
     const struct slot *slot = slot_of_block(class, pointer);
     size_t bytes = sizeclass_bytes(class);
     size_t index = (size_t)(pointer - slot->start) / bytes;
     if (pointer < slot->start || index >= slot->capacity) {
-        text_add(line, "never allocated: in the unused part of a run");
+        text_add(&pointee, "never allocated: in the unused part of a run");
         return false;
     }
     const char *block = slot->start + index * bytes;
     bool live = !*dead && live_get(arena_live_byte(class, block)) == arena_live_mark(block);
     *dead = pointer == block && !live;
     if (*dead) {
-        text_add(line, "the block of ");
-        text_dec(line, bytes);
-        text_add(line, " bytes is free");
+        text_add(&pointee, "the block of ");
+        text_dec(&pointee, bytes);
+        text_add(&pointee, " bytes is free");
     } else {
-        text_add(line, live ? "interior of the live block: " : "interior of a free block: ");
-        add_block(line, block, bytes, pointer);
+        text_add(&pointee, live ? "interior of the live block: " : "interior of a free block: ");
+        add_block(block, bytes, pointer);
     }
     return pointer != block;
 }
 
-static bool describe_large(struct text *line, const char *pointer, bool *dead) {
+static bool describe_large(const char *pointer, bool *dead) {
     uint32_t slot = large_run_of(pointer);
     const char *start = arena_slot_start(slot);
     bool live = !*dead && slot_state(slot) == SLOT_LARGE;
     *dead = pointer == start && !live;
     if (*dead) {
-        text_add(line, "the large block is free");
+        text_add(&pointee, "the large block is free");
     } else {
-        text_add(line, live ? "interior of the live block: " : "interior of a free block: ");
-        add_block(line, start, large_bytes_of(slot), pointer);
+        text_add(&pointee, live ? "interior of the live block: " : "interior of a free block: ");
+        add_block(start, large_bytes_of(slot), pointer);
     }
     return pointer != start;
 }
 
 /* The kinds of first line: "double free of", "invalid free of", "invalid realloc of", ... */
-static void add_kind(struct text *line, const char *call, const void *pointer, bool dead_free) {
-    text_add(line, "hakmem: ");
-    text_add(line, dead_free ? "double " : "invalid ");
-    text_add(line, call);
-    text_add(line, " of ");
-    text_pointer(line, pointer);
-    text_add(line, ": ");
+static void add_kind(const char *call, const void *pointer, bool dead_free) {
+    text_add(&line, "hakmem: ");
+    text_add(&line, dead_free ? "double " : "invalid ");
+    text_add(&line, call);
+    text_add(&line, " of ");
+    text_pointer(&line, pointer);
+    text_add(&line, ": ");
 }
 
 /* What a pointer into the arena, which is no live block, is. */
@@ -190,7 +216,8 @@ static void kind_line(enum kind kind, const char *call, const void *pointer) {
 }
 
 static _Noreturn void misuse(const char *call, const void *pointer, bool known_dead) {
-    struct text what = {0};
+    (void)report_begin();
+    pointee.used = 0;
     bool dead = known_dead;
     bool interior = false;
     unsigned class = arena_class_of_slot(arena_slot_of(pointer));
@@ -198,24 +225,23 @@ static _Noreturn void misuse(const char *call, const void *pointer, bool known_d
     bool in_no_run = false;
     if (class == 0) {
         bool used = superslab < superslab_top() && superslab_is_committed(superslab);
-        text_add(&what, used ? "in no run: its slot was returned to the pool, or never in use"
+        text_add(&pointee, used ? "in no run: its slot was returned to the pool, or never in use"
                              : "never allocated: in a part of the arena that was never in use");
         in_no_run = used && ((uintptr_t)pointer & (BLOCK_ALIGN - 1)) == 0;
     } else if (class < CLASS_COUNT) {
-        interior = describe_small(&what, class, pointer, &dead);
+        interior = describe_small(class, pointer, &dead);
     } else {
-        interior = describe_large(&what, pointer, &dead);
+        interior = describe_large(pointer, &dead);
     }
-    struct text line = {0};
     kind_line(dead        ? KIND_DEAD
               : interior  ? KIND_INTERIOR
               : in_no_run ? KIND_NO_RUN
                           : KIND_NEVER,
               call, pointer);
-    add_kind(&line, call, pointer, (dead || in_no_run) && strncmp(call, "free", 4) == 0);
-    text_add(&line, what.chars);
-    report_place(&line, pointer);
-    report_end(&line, NULL, pointer);
+    add_kind(call, pointer, (dead || in_no_run) && strncmp(call, "free", 4) == 0);
+    text_add(&line, pointee.chars);
+    report_place(pointer);
+    report_end(NULL, pointer);
 }
 
 void report_misuse(const char *call, const void *pointer) { misuse(call, pointer, false); }
@@ -223,15 +249,15 @@ void report_misuse(const char *call, const void *pointer) { misuse(call, pointer
 void report_dead(const char *call, const void *block) { misuse(call, block, true); }
 
 void report_foreign(const char *call, const void *pointer, const char *what) {
-    struct text line = {0};
+    (void)report_begin();
     misuse_line("B4", "foreign", "block", "foreign", pointer);
-    add_kind(&line, call, pointer, false);
+    add_kind(call, pointer, false);
     text_add(&line, what);
-    report_end(&line, NULL, pointer);
+    report_end(NULL, pointer);
 }
 
 void report_alignment(const char *call, const void *block, size_t has, size_t claimed) {
-    struct text line = {0};
+    (void)report_begin();
     misuse_line("B6", "alignment", "the-alignment-asked-for", "another", block);
     text_add(&line, "hakmem: alignment mismatch in ");
     text_add(&line, call);
@@ -241,12 +267,12 @@ void report_alignment(const char *call, const void *block, size_t has, size_t cl
     text_dec(&line, has);
     text_add(&line, " freed as one aligned to ");
     text_dec(&line, claimed);
-    report_place(&line, block);
-    report_end(&line, NULL, block);
+    report_place(block);
+    report_end(NULL, block);
 }
 
 void report_size(const char *call, const void *block, size_t has, size_t claimed) {
-    struct text line = {0};
+    (void)report_begin();
     misuse_line("B5", "size", "the-size-asked-for", "another", block);
     text_add(&line, "hakmem: size mismatch in ");
     text_add(&line, call);
@@ -256,8 +282,8 @@ void report_size(const char *call, const void *block, size_t has, size_t claimed
     text_dec(&line, has);
     text_add(&line, " bytes freed as one of ");
     text_dec(&line, claimed);
-    report_place(&line, block);
-    report_end(&line, NULL, block);
+    report_place(block);
+    report_end(NULL, block);
 }
 
 /* ---- signals ---- */
@@ -266,7 +292,7 @@ static const int signals[] = {SIGSEGV, SIGBUS, SIGABRT};
 
 static void on_signal(int number, siginfo_t *info, void *context) {
     (void)context;
-    struct text line = {0};
+    (void)report_begin();
     text_add(&line, "hakmem: signal ");
     text_dec(&line, (uint64_t)number);
     text_add(&line, number == SIGSEGV  ? " (SIGSEGV)"
@@ -276,10 +302,9 @@ static void on_signal(int number, siginfo_t *info, void *context) {
         text_add(&line, " at ");
         text_pointer(&line, info->si_addr);
         if (arena_contains(info->si_addr))
-            report_place(&line, info->si_addr);
+            report_place(info->si_addr);
     }
-    text_add(&line, "\n");
-    say(&line);
+    say();
     backtrace_print();
     set_action(number, SIG_DFL);
     if (info->si_code <= 0) /* sent, not caused: it does not come again by itself */

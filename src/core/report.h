@@ -2,7 +2,8 @@
  * Purpose     one line that can be parsed ("hakmem: double free of 0x..: ..."), then details: the
  *             run, its state, a backtrace. In the checked build a line that names the broken
  *             invariant ("hakmem: CHECK B1 double-free: ...") comes before it. Allocates
- *             nothing, takes no lock, async-signal-safe.
+ *             nothing, async-signal-safe, with little on the stack.
+ * Locking     one thread reports: others wait for it to end the process, a second at most.
  */
 #ifndef HKM_CORE_REPORT_H
 #define HKM_CORE_REPORT_H
@@ -24,14 +25,17 @@ _Noreturn void report_dead(const char *call, const void *block);
 
 /* ---- what other reports are put together from ---- */
 
+/* Keeps other threads from reporting until the process ends, or for a second where that hangs. The
+ * same thread may report in the midst of its report. The result is the report's line, empty. */
+HKM_COLD struct text *report_begin(void);
 /* "hakmem: CHECK S7 slot-state: expected ACTIVE found UNUSED superslab=.. slot=.. class=.. ptr=.."
  * to stderr; `about` is a block or a record, from which the last four are derived. */
 void report_check_line(const char *invariant, const char *keyword, const char *expected,
                        const char *found, const void *about);
-/* Appends "; SuperSlab 3, slot 5 ACTIVE, class 64". */
-void report_place(struct text *line, const void *pointer);
+/* Appends "; SuperSlab 3, slot 5 ACTIVE, class 64" to the line. */
+void report_place(const void *pointer);
 /* Writes the line, the details and a backtrace, and aborts. `invariant` may be NULL. */
-_Noreturn void report_end(struct text *line, const char *invariant, const void *about);
+_Noreturn void report_end(const char *invariant, const void *about);
 
 /* The slot that an address is about: a block's, or a record's; UINT32_MAX when it is neither. */
 uint32_t report_slot(const void *about);
