@@ -37,6 +37,17 @@ static int overflow_a_block_used_before(void) {
     return 1;
 }
 
+/* /proc/self/maps can not be opened then. */
+static int overflow_without_descriptors(void) {
+    struct rlimit none = {0, 0};
+    fprintf(stderr, "free_second is at %p\n", (void *)(uintptr_t)free_second);
+    char *block = malloc(100);
+    *(volatile char *)(block + 100) = 1;
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &none) == 0, "expected a limit");
+    free_second(block);
+    return 0;
+}
+
 static int write_to_a_dead_block(void) {
     char *block = malloc(100);
     free(hide(block));
@@ -114,8 +125,8 @@ static uintptr_t address_of(const char *function) {
     return (uintptr_t)address;
 }
 
-static void an_overflow_is_told_with_the_free_that_found_it(void) {
-    expect_corrupted_block("--overflow", "B8");
+static void expect_the_free_that_found_it(const char *mode) {
+    expect_corrupted_block(mode, "B8");
     if (!under_debug_hakmem())
         return;
     void *frame = NULL;
@@ -125,6 +136,14 @@ static void an_overflow_is_told_with_the_free_that_found_it(void) {
     uintptr_t function = address_of("free_second");
     EXPECT((uintptr_t)frame - function < 64, "expected the free at %#lx and behind, found %p: %.900s",
            (unsigned long)function, frame, text);
+}
+
+static void an_overflow_is_told_with_the_free_that_found_it(void) {
+    expect_the_free_that_found_it("--overflow");
+}
+
+static void stacks_are_told_where_nothing_can_be_named(void) {
+    expect_the_free_that_found_it("--no-descriptors");
 }
 
 /* How many of the first lines of the stack `allocated by` are of a function of at most `bytes`. */
@@ -162,6 +181,7 @@ static const struct check checks[] = {
 #define CHECK(name, hakmem_only)                                                                   \
     { #name, name, hakmem_only }
     CHECK(an_overflow_is_told_with_the_free_that_found_it, 1),
+    CHECK(stacks_are_told_where_nothing_can_be_named, 1),
     CHECK(a_write_to_a_dead_block_is_the_programs, 1),
     CHECK(a_full_depot_still_names_the_caller, 1),
     CHECK(a_stack_that_has_grown_is_followed, 1),
@@ -170,6 +190,8 @@ static const struct check checks[] = {
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--overflow") == 0)
         return overflow_a_block_used_before();
+    if (argc > 1 && strcmp(argv[1], "--no-descriptors") == 0)
+        return overflow_without_descriptors();
     if (argc > 1 && strcmp(argv[1], "--dead") == 0)
         return write_to_a_dead_block();
     if (argc > 1 && strcmp(argv[1], "--many-stacks") == 0)

@@ -72,21 +72,26 @@ static uintptr_t without_signature(uintptr_t word) {
 #endif
 }
 
+/* Behind an address in `line`: what it lies in. */
 static bool name(const struct maps_region *region, void *arg) {
     uintptr_t address = *(uintptr_t *)arg;
     if (address < region->start || address >= region->end)
         return true;
-    line.used = 0;
-    text_add(&line, "    ");
-    text_pointer(&line, (void *)address);
     text_add(&line, "  ");
     const char *slash = strrchr(region->name, '/');
     text_add(&line, slash != NULL ? slash + 1 : region->name);
     text_add(&line, "+0x");
     text_number(&line, address - region->file_start, 16);
+    return false;
+}
+
+static void print(uintptr_t address) {
+    line.used = 0;
+    text_add(&line, "    ");
+    text_pointer(&line, (void *)address);
+    maps_each(buffer, sizeof buffer, name, &address);
     text_add(&line, "\n");
     os_write(2, line.chars, line.used);
-    return false;
 }
 
 void backtrace_print(void) {
@@ -113,7 +118,7 @@ void backtrace_print(void) {
     if (count > 0)
         os_write(2, head, sizeof head - 1);
     for (unsigned i = 0; i < count; i++)
-        maps_each(buffer, sizeof buffer, name, &frames[i]);
+        print(frames[i]);
     atomic_put(&busy, 0, release);
 }
 
@@ -121,7 +126,6 @@ void backtrace_name(uintptr_t address) {
     uint32_t idle = 0;
     if (!atomic_cas(&busy, &idle, 1, acquire, relaxed))
         return;
-    address = without_signature(address);
-    maps_each(buffer, sizeof buffer, name, &address);
+    print(without_signature(address));
     atomic_put(&busy, 0, release);
 }

@@ -13,7 +13,8 @@
  * come meanwhile write nothing. */
 void backtrace_print(void);
 
-/* Writes one such line. Likewise. */
+/* Writes one such line, of the address alone where nobody says what lies there: the mappings can
+ * not be read, or the code was unloaded. Likewise. */
 void backtrace_name(uintptr_t address);
 
 #endif
