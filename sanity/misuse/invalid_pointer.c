@@ -5,6 +5,7 @@
 #include "misuse.inc"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 static char static_data[256] = "static data";
 static char static_zero[65536];
@@ -150,6 +151,26 @@ static void mapped_file(void) {
     free(culprit(text + 1024));
 }
 
+/* Its path is longer than what a line of /proc/self/maps is read into. */
+static void mapped_file_of_a_long_path(void) {
+    enum { DEPTH = 8, LENGTH = 200 };
+    char top[] = "/tmp/hkm-misuse-XXXXXX", folder[LENGTH + 1] = "";
+    memset(folder, 'd', LENGTH);
+    int staged = mkdtemp(top) != NULL && chdir(top) == 0;
+    for (int i = 0; i < DEPTH && staged; i++)
+        staged = mkdir(folder, 0700) == 0 && chdir(folder) == 0;
+    int file = staged ? open("file", O_RDWR | O_CREAT, 0600) : -1;
+    char *text = file < 0 || ftruncate(file, 4096) != 0
+                     ? MAP_FAILED
+                     : mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
+    unlink("file");
+    for (int i = 0; i < DEPTH && staged; i++)
+        staged = chdir("..") == 0 && rmdir(folder) == 0;
+    if (text == MAP_FAILED || !staged || rmdir(top) != 0)
+        give_up("mmap of a file with a long path");
+    free(culprit(text + 1024));
+}
+
 static void unmapped_again(void) {
     void *gone = map(1 << 20, PROT_READ | PROT_WRITE);
     munmap(gone, 1 << 20);
@@ -223,6 +244,8 @@ static const struct misuse cases[] = {
     {"free_of_mapped_disguised_as_glibc_chunk", mapped_and_disguised_as_a_glibc_chunk,
      INVALID_MAPPED},
     {"free_of_mapped_file", mapped_file,
+     "^hakmem: invalid " OF_FREE ".*(mapped, but not by malloc|static data or code)"},
+    {"free_of_mapped_file_of_a_long_path", mapped_file_of_a_long_path,
      "^hakmem: invalid " OF_FREE ".*(mapped, but not by malloc|static data or code)"},
     {"free_of_unmapped_again", unmapped_again, INVALID_UNMAPPED},
     {"free_of_wild_0x10", wild_0x10, INVALID_UNMAPPED},

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "core/maps.h"
 #include "os/os.h"
@@ -80,6 +81,29 @@ Test(maps, a_name_with_blanks_is_whole) {
     struct found found = find(p);
     (void)unlink(path);
     check(found.there && strcmp(found.name, path) == 0, "\"%s\"", found.name);
+}
+
+Test(maps, a_mapping_whose_path_is_longer_than_the_buffer_has_its_bounds_and_rights) {
+    enum { DEPTH = 8, LENGTH = 200 };
+    char top[] = "/tmp/hkm-maps-XXXXXX";
+    char folder[LENGTH + 1] = "";
+    memset(folder, 'd', LENGTH);
+    int home = open(".", O_RDONLY | O_DIRECTORY);
+    check(home >= 0 && mkdtemp(top) != NULL && chdir(top) == 0);
+    for (int i = 0; i < DEPTH; i++)
+        check(mkdir(folder, 0700) == 0 && chdir(folder) == 0);
+    int fd = open("file", O_RDWR | O_CREAT, 0600);
+    size_t page = os_page_bytes();
+    check(fd >= 0 && ftruncate(fd, (off_t)(2 * page)) == 0 && unlink("file") == 0);
+    char *p = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    check(p != MAP_FAILED && mprotect(p + page, page, PROT_READ) == 0);
+    struct found low = find(p), high = find(p + page);
+    for (int i = 0; i < DEPTH; i++)
+        check(chdir("..") == 0 && rmdir(folder) == 0);
+    check(fchdir(home) == 0 && rmdir(top) == 0);
+    check(low.there && low.region.start == (uintptr_t)p && low.region.writable);
+    check(high.there && high.region.start == (uintptr_t)p + page && !high.region.writable);
+    check(high.region.file_start == (uintptr_t)p && strncmp(high.name, top, strlen(top)) == 0);
 }
 
 Test(maps, the_walk_ends_when_it_is_told_to) {

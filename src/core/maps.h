@@ -8,7 +8,8 @@ struct maps_region {
     uintptr_t start, end;
     uintptr_t file_start; /* where the first mapping of the same file starts */
     bool readable, writable, executable;
-    const char *name; /* path, "[heap]", "[stack]" or "" */
+    const char *name; /* path (its beginning, when `buffer` has no room for it), "[heap]", "[stack]"
+                       * or "" */
 };
 
 /* Calls `each` for every mapping in ascending order until it returns false. False when the mappings

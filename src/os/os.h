@@ -91,8 +91,9 @@ int os_keep_stderr(void);
 bool os_kept_stderr(int fd);
 /* Copies memory that may not be there; false when any of it is not. Async-signal-safe. */
 bool os_peek(const void *from, void *to, size_t bytes);
-/* Reads a file piece by piece into `buffer`; calls `each` with every whole line (without its end)
- * until that returns false. False when the file can not be opened. Async-signal-safe. */
+/* Reads a file piece by piece into `buffer`; calls `each` with every line (without its end), of one
+ * longer than the buffer with its beginning, until that returns false. False when the file can not
+ * be opened. Async-signal-safe. */
 HKM_COLD bool os_each_line(const char *path, char *buffer, size_t bytes,
                            bool (*each)(const char *line, void *arg), void *arg);
 /* The next environment variable whose name begins with `prefix`, behind that, as "REST=value"; NULL

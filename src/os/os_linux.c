@@ -407,7 +407,8 @@ bool os_each_line(const char *path, char *buffer, size_t bytes,
             line = end + 1;
         }
         held = (size_t)(buffer + held - line);
-        if (held == bytes - 1) { /* a line longer than the buffer: its pieces are no lines */
+        if (held == bytes - 1) { /* a line longer than the buffer: its other pieces are no lines */
+            wanted = cut || each(line, arg);
             cut = true;
             held = 0;
         }
