@@ -88,6 +88,44 @@ __attribute__((noinline)) static void descend(int left) {
     frame[1] = frame[0];
 }
 
+/* ---- dead large blocks, whose runs are gone where nothing keeps them ---- */
+
+#define LARGE_BYTES (3 * MIB)
+
+static char *large_block(void) { return hide(malloc(LARGE_BYTES)); }
+
+static int free_a_large_block_twice(const char *mode) {
+    char *block = large_block();
+    fprintf(stderr, "free_first is at %p\nthe block is at %p\n", (void *)(uintptr_t)free_first,
+            (void *)block);
+    if (strcmp(mode, "--large-moved") == 0) {
+        char *behind = large_block(); /* so that it can not grow where it is */
+        REQUIRE(behind != NULL && realloc(block, 4 * LARGE_BYTES) != block, "expected another");
+    } else {
+        free_first(block);
+    }
+    free_second(strcmp(mode, "--large-interior") == 0 ? block + 2 * MIB + 16 : block);
+    return 0;
+}
+
+/* Where a large block was before: of the runs that an address was in it is the last that counts. */
+static int free_what_was_large_before(void) {
+    enum { BLOCKS = 64 };
+    char *large = large_block(), *blocks[BLOCKS], *found = NULL;
+    free(large);
+    for (int i = 0; i < BLOCKS; i++) {
+        blocks[i] = hide(malloc(200000));
+        if ((size_t)(blocks[i] - large) < LARGE_BYTES)
+            found = blocks[i];
+    }
+    for (int i = 0; i < BLOCKS; i++)
+        free(blocks[i]);
+    malloc_trim(0);
+    REQUIRE(found != NULL, "expected a block where the large one was");
+    free_second(found);
+    return 0;
+}
+
 static int overflow_after_many_stacks(void) {
     for (unsigned way = 0; way < 1u << STACKS_LOG2; way++)
         go(way, STACKS_LOG2);
@@ -173,6 +211,35 @@ static void a_stack_that_has_grown_is_followed(void) {
                "expected %d callers, found: %.1900s", STEPS, text);
 }
 
+static void expect_a_dead_block(const char *mode) {
+    int status = run_self(mode, "quarantine_kib=0,big_cache_mib=0,purge_delay_ms=0", text,
+                          sizeof text);
+    EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "%s: wait status %#x, %.300s", mode,
+           status, text);
+}
+
+static void expect_the_record_of_a_large_block(const char *mode) {
+    char expected[100];
+    expect_a_dead_block(mode);
+    if (!under_debug_hakmem())
+        return;
+    snprintf(expected, sizeof expected, "a block of a run that is gone, %p: free, %zu bytes asked for",
+             (void *)address_of("the block"), LARGE_BYTES);
+    EXPECT(strstr(text, expected) != NULL, "%s: expected \"%s\", found: %.900s", mode, expected,
+           text);
+    EXPECT(strstr(text, "allocated by thread") != NULL && strstr(text, "freed by thread") != NULL,
+           "%s: %.900s", mode, text);
+}
+
+static void a_dead_large_block_is_told_when_its_run_is_gone(void) {
+    expect_the_record_of_a_large_block("--large");
+    expect_the_record_of_a_large_block("--large-interior");
+    expect_the_record_of_a_large_block("--large-moved");
+    expect_a_dead_block("--large-before");
+    EXPECT(strstr(text, "bytes asked for") == NULL && strstr(text, "never-allocated") == NULL,
+           "expected no record, found: %.900s", text);
+}
+
 static void a_write_to_a_dead_block_is_the_programs(void) {
     expect_corrupted_block("--dead", "B11");
 }
@@ -183,6 +250,7 @@ static const struct check checks[] = {
     CHECK(an_overflow_is_told_with_the_free_that_found_it, 1),
     CHECK(stacks_are_told_where_nothing_can_be_named, 1),
     CHECK(a_write_to_a_dead_block_is_the_programs, 1),
+    CHECK(a_dead_large_block_is_told_when_its_run_is_gone, 1),
     CHECK(a_full_depot_still_names_the_caller, 1),
     CHECK(a_stack_that_has_grown_is_followed, 1),
 };
@@ -194,6 +262,10 @@ int main(int argc, char **argv) {
         return overflow_without_descriptors();
     if (argc > 1 && strcmp(argv[1], "--dead") == 0)
         return write_to_a_dead_block();
+    if (argc > 1 && strcmp(argv[1], "--large-before") == 0)
+        return free_what_was_large_before();
+    if (argc > 1 && strncmp(argv[1], "--large", 7) == 0)
+        return free_a_large_block_twice(argv[1]);
     if (argc > 1 && strcmp(argv[1], "--many-stacks") == 0)
         return overflow_after_many_stacks();
     if (argc > 1 && strcmp(argv[1], "--far-down") == 0)

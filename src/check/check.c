@@ -414,6 +414,7 @@ static void *resize_large(struct place *place, size_t old, size_t bytes, const v
         return to;
     }
     sub_overhead(place, old);
+    (void)become(place, BLOCK_CHANGING, BLOCK_FREE, 0); /* unless its slot has a new run by now */
     guard_died(block, 0);
     (void)born(to, bytes, BLOCK_ALIGN, true, frame);
     if (bytes > old)

@@ -103,26 +103,67 @@ static void print_moves(uint32_t slot) {
     }
 }
 
-/* A pointer into a run that is gone: what its slot's record still says of it. */
-static bool find_gone(const void *pointer, struct place *place) {
-    uint32_t slot = arena_slot_of(pointer);
+/* ---- runs that are gone ---- */
+
+#define LARGE_BACK 16384u /* slots in which a large block's start is looked for */
+
+/* The last block that an address was in, as slots' records say, and its run's last transition. */
+struct gone {
+    struct place place;
+    uint32_t sequence;
+    bool found;
+};
+
+static void consider(struct gone *gone, const struct place *place) {
+    const struct slot_shadow *shadow = shadow_of_slot(place->slot);
+    uint32_t moves = atomic_get(&shadow->moves, relaxed);
+    uint32_t sequence = shadow->last[(moves - 1) % SHADOW_MOVES].sequence;
+    if (gone->found && (int32_t)(sequence - gone->sequence) < 0)
+        return;
+    *gone = (struct gone){*place, sequence, true};
+}
+
+static bool has_moved(uint32_t slot) {
+    const struct slot_shadow *shadow = shadow_of_slot(slot);
+    return shadow != NULL && atomic_get(&shadow->moves, relaxed) != 0 &&
+           superslab_is_committed(slot / SUPERSLAB_SLOTS);
+}
+
+static void look_for_small(struct gone *gone, const char *pointer, uint32_t slot) {
     for (uint32_t run = 1; run <= SUPERSLAB_SLOTS; run *= 2) {
         uint32_t first = slot & ~(run - 1);
         const struct slot *record = slot_at(first);
         unsigned class = record->class;
-        const struct slot_shadow *shadow = shadow_of_slot(first);
         if (class <= 1 || class >= CLASS_COUNT || sizeclass_table[class].run_slots != run ||
-            shadow == NULL || atomic_get(&shadow->moves, relaxed) == 0)
+            !has_moved(first) || pointer < record->start)
             continue;
-        size_t offset = (size_t)((const char *)pointer - record->start);
-        unsigned index = sizeclass_index(class, offset);
-        if ((const char *)pointer < record->start || index >= record->capacity)
-            continue;
+        unsigned index = sizeclass_index(class, (size_t)(pointer - record->start));
         struct place first_block = shadow_first(first, class);
-        *place = shadow_neighbour(&first_block, index);
-        return place->record != NULL;
+        struct place place = shadow_neighbour(&first_block, index);
+        if (index < record->capacity && place.record != NULL)
+            consider(gone, &place);
     }
-    return false;
+}
+
+static void look_for_large(struct gone *gone, const char *pointer, uint32_t slot) {
+    for (uint32_t back = 0; back <= slot && back < LARGE_BACK; back++) {
+        if (!has_moved(slot - back))
+            continue;
+        struct place place = shadow_first(slot - back, CLASS_LARGE_HEAD);
+        if (place.record != NULL && shadow_state(&place) != BLOCK_NEVER &&
+            (size_t)(pointer - place.start) < atomic_get(&place.record->requested, relaxed))
+            consider(gone, &place);
+    }
+}
+
+/* False also when the last block there has no record any more: pages of records are purged. */
+static bool find_gone(const void *pointer, struct place *place) {
+    struct gone gone = {.found = false};
+    uint32_t slot = arena_slot_of(pointer);
+    look_for_small(&gone, pointer, slot);
+    look_for_large(&gone, pointer, slot);
+    *place = gone.place;
+    return gone.found && shadow_state(place) != BLOCK_NEVER;
 }
 
 void watch_report(const char *invariant, const void *about) {
