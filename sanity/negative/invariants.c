@@ -270,6 +270,10 @@ static void b11_reuse(void) {
     small[0][10] = small[2][10] = small[4][10] = 0;
     small[0] = hkm_malloc(SMALL_BYTES);
 }
+static void b11_zeroed(void) {
+    large_freed[10] = 0;
+    large_freed = hkm_calloc(1, MIB(5) / 2);
+}
 static void b12(void) {
     REQUIRE(front_push_to(front_own(small[5]), small[5])); /* core takes it back, past the checks */
     small[6] = hkm_malloc(SMALL_BYTES);
@@ -313,7 +317,8 @@ static const struct negative cases[] = {
     {"B1", b1},   {"B2", b2},   {"B3", b3},   {"B4", b4},   {"B5", b5},   {"B6", b6},
     {"B7", b7},   {"B7", b7_usable},          {"B8", b8},   {"B8", b8_at_free},
     {"B8", b8_large},           {"B9", b9},   {"B10", b10}, {"B10", b10_walk},
-    {"B11", b11}, {"B11", b11_reuse},         {"B12", b12}, {"B13", b13}, {"B14", b14},
+    {"B11", b11}, {"B11", b11_reuse},         {"B11", b11_zeroed}, {"B12", b12}, {"B13", b13},
+    {"B14", b14},
     {"B15", b15}, {"B16", b16}, {"B17", b17}, {"B18", b18}, {"B19", b19}, {"B20", b20},
 };
 

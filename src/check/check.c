@@ -198,6 +198,20 @@ static void check_poison(enum invariant invariant, const struct place *place) {
     }
 }
 
+/* A block that core has taken out of what is free. */
+static void check_reused(const struct place *place, uint32_t word) {
+    if ((word & WORD_STATE) == BLOCK_FREE && (word & WORD_POISONED) != 0)
+        check_poison(INV_B11, place);
+}
+
+void check_cleared(const void *block) {
+    struct place place;
+    if (!shadow_find(block, &place) || place.record == NULL)
+        return;
+    check_reused(&place, shadow_word(&place));
+    guard_open(place.start, place.bytes);
+}
+
 /* ---- birth ---- */
 
 static void set_requested(const struct place *place, size_t requested, const void *frame) {
@@ -221,8 +235,8 @@ static void *born(void *block, size_t requested, size_t alignment, bool clean, c
     unsigned state = word & WORD_STATE;
     must_hold(B12, state == BLOCK_NEVER || state == BLOCK_FREE, "free", block_state_name[state],
               block);
-    if (!clean && state == BLOCK_FREE && (word & WORD_POISONED) != 0)
-        check_poison(INV_B11, &place);
+    if (!clean)
+        check_reused(&place, word);
     shadow_take(&place, shadow_make_word(&place, BLOCK_CHANGING, 0));
     guard_before(&place);
     add_overhead(&place, requested);

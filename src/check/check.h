@@ -49,6 +49,9 @@ size_t check_heap(void);
 /* What live blocks have beyond the bytes that were asked for. */
 size_t check_overhead(bool large);
 
+/* For core: verifies a block that is about to be cleared for the program. */
+void check_cleared(const void *block);
+
 /* For the quarantine: verifies a dead block and frees it; what it was for core. */
 void check_evict(void *block, size_t *bytes, bool *large);
 

@@ -213,7 +213,7 @@
       "nobody writes behind the bytes that were asked for")                                  \
     X(B9, "redzone-before", 1, check_redzones, "nobody writes before a block's first byte")  \
     X(B10, "write-after-free", 1, check_evict, "nobody writes to a block in the quarantine") \
-    X(B11, "write-before-reuse", 1, born, "nobody writes to a block that is free")           \
+    X(B11, "write-before-reuse", 1, check_reused, "nobody writes to a block that is free")   \
     X(B12, "handed-out", 1, born,                                                            \
       "a block that core hands out is not live, nor in the quarantine")                      \
     X(B13, "record-live", 3, walk_records,                                                   \

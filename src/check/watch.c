@@ -1,6 +1,7 @@
 /* watch.c -- what core tells the checked build (core/watch.h), and the details of its reports. */
 #include "core/watch.h"
 
+#include "check/check.h"
 #include "check/depot.h"
 #include "check/fault.h"
 #include "check/guard.h"
@@ -29,6 +30,11 @@ void watch_slot(uint32_t number, unsigned from, unsigned to) {
 void watch_purge(uint32_t first_slot, size_t count) {
     if (shadow_is_on())
         shadow_purge(first_slot, count);
+}
+
+void watch_clear(const void *block) {
+    if (shadow_is_on())
+        check_cleared(block);
 }
 
 void watch_stats(struct hkm_stats *stats) { quarantine_stats(stats); }

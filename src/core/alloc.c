@@ -14,6 +14,7 @@
 #include "core/large.h"
 #include "core/life.h"
 #include "core/report.h"
+#include "core/watch.h"
 
 #define KEEP_LARGE_BYTES \
     (SMALL_BYTES_MAX / 2) /* a large block that shrinks stays one down to here */
@@ -109,6 +110,8 @@ static HKM_NOINLINE void *alloc_zeroed_slow(size_t bytes) {
         return block;
     if (small)
         return memset(block, 0, bytes);
+    if (HKM_CHECK_LEVEL >= 1)
+        watch_clear(block);
     large_clear(arena_slot_of(block), bytes);
     return block;
 }

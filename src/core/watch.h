@@ -14,6 +14,8 @@ struct hkm_stats;
 void watch_start(void);
 /* A slot's state was changed; enum slot_state. */
 void watch_slot(uint32_t number, unsigned from, unsigned to);
+/* A large block that was in use before is about to be cleared. */
+void watch_clear(const void *block);
 /* Pages of slots that nobody holds went back to the OS. */
 void watch_purge(uint32_t first_slot, size_t count);
 /* The details of a report; `invariant` ("S1 ...") may be NULL. */
