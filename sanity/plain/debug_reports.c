@@ -88,6 +88,22 @@ __attribute__((noinline)) static void descend(int left) {
     frame[1] = frame[0];
 }
 
+/* Past the redzone and into memory that no block was in yet. */
+static int write_behind_the_last_block(void) {
+    size_t (*check_heap)(void);
+    void *entry = dlsym(RTLD_DEFAULT, "hkm_heap_check");
+    if (entry == NULL) /* without the library */
+        return 0;
+    memcpy(&check_heap, &entry, sizeof check_heap);
+    char *block = hide(malloc(3 * MIB));
+    fprintf(stderr, "the byte is at %p\nthe block is at %p\n", (void *)(block + 3 * MIB + 100000),
+            (void *)block);
+    block[3 * MIB + 100000] = 1;
+    if (under_debug_hakmem())
+        check_heap();
+    return 0;
+}
+
 /* ---- dead large blocks, whose runs are gone where nothing keeps them ---- */
 
 #define LARGE_BYTES (3 * MIB)
@@ -240,6 +256,23 @@ static void a_dead_large_block_is_told_when_its_run_is_gone(void) {
            "expected no record, found: %.900s", text);
 }
 
+static void a_write_behind_the_last_block_is_told_with_that_block(void) {
+    char expected[200];
+    int status = run_self("--behind", NULL, text, sizeof text);
+    if (!under_debug_hakmem()) {
+        EXPECT(status == 0, "wait status %#x, %.300s", status, text);
+        return;
+    }
+    EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "wait status %#x", status);
+    EXPECT(strstr(text, "hakmem: corrupted free memory: invariant U2 ") != NULL, "%.600s", text);
+    snprintf(expected, sizeof expected, "  first wrong byte at %p, offset ",
+             (void *)address_of("the byte"));
+    EXPECT(strstr(text, expected) != NULL, "expected \"%s\", found: %.900s", expected, text);
+    snprintf(expected, sizeof expected, "  the block before it %p: live, %zu bytes asked for",
+             (void *)address_of("the block"), 3 * MIB);
+    EXPECT(strstr(text, expected) != NULL, "expected \"%s\", found: %.900s", expected, text);
+}
+
 static void a_write_to_a_dead_block_is_the_programs(void) {
     expect_corrupted_block("--dead", "B11");
 }
@@ -250,6 +283,7 @@ static const struct check checks[] = {
     CHECK(an_overflow_is_told_with_the_free_that_found_it, 1),
     CHECK(stacks_are_told_where_nothing_can_be_named, 1),
     CHECK(a_write_to_a_dead_block_is_the_programs, 1),
+    CHECK(a_write_behind_the_last_block_is_told_with_that_block, 1),
     CHECK(a_dead_large_block_is_told_when_its_run_is_gone, 1),
     CHECK(a_full_depot_still_names_the_caller, 1),
     CHECK(a_stack_that_has_grown_is_followed, 1),
@@ -262,6 +296,8 @@ int main(int argc, char **argv) {
         return overflow_without_descriptors();
     if (argc > 1 && strcmp(argv[1], "--dead") == 0)
         return write_to_a_dead_block();
+    if (argc > 1 && strcmp(argv[1], "--behind") == 0)
+        return write_behind_the_last_block();
     if (argc > 1 && strcmp(argv[1], "--large-before") == 0)
         return free_what_was_large_before();
     if (argc > 1 && strncmp(argv[1], "--large", 7) == 0)

@@ -17,13 +17,20 @@ void fault_note(const char *what, const void *address, ptrdiff_t offset) {
     text_dec(&note, (uint64_t)(offset < 0 ? -offset : offset));
 }
 
-/* The lines behind the first one; `citation` is what the code that found it says. Redzones and
- * poison are damaged by the program, the allocator's own records need not be. */
+/* Redzones, poison and memory of no block are damaged by the program, the allocator's own records
+ * need not be. */
+static const char *damaged(enum invariant invariant) {
+    if (HKM_CHECK_LEVEL >= 1 && invariant >= INV_B8 && invariant <= INV_B11)
+        return "block";
+    return HKM_CHECK_LEVEL >= 1 && invariant == INV_U2 ? "free memory" : "metadata";
+}
+
+/* The lines behind the first one; `citation` is what the code that found it says. */
 static _Noreturn void finish(enum invariant invariant, const char *citation, const void *about) {
     struct text *line = report_begin();
-    bool by_program = HKM_CHECK_LEVEL >= 1 && invariant >= INV_B8 && invariant <= INV_B11;
-    text_add(line, by_program ? "hakmem: corrupted block: invariant "
-                              : "hakmem: corrupted metadata: invariant ");
+    text_add(line, "hakmem: corrupted ");
+    text_add(line, damaged(invariant));
+    text_add(line, ": invariant ");
     text_add(line, citation);
     text_add(line, " is broken at ");
     text_pointer(line, about);

@@ -196,6 +196,14 @@ static bool no_live_byte(const struct walk *w, uint32_t slot, unsigned granule) 
     return is_clean(w, (char *)(arena.live[granule] + (start >> granule)), SLOT_BYTES >> granule);
 }
 
+/* Of a slot that is not all zeros. */
+static HKM_COLD void note_first_byte(const char *start) {
+    const char *at = start;
+    while (at < start + SLOT_BYTES - 1 && all_zero(at, 1))
+        at++;
+    fault_note("first wrong byte at ", at, at - start);
+}
+
 static void walk_unused(const struct walk *w, uint32_t slot, bool dirty) {
     char *start = arena_slot_start(slot);
     must_equal(A2, 0, atomic_get(arena_class_entry(slot), relaxed), start);
@@ -204,7 +212,10 @@ static void walk_unused(const struct walk *w, uint32_t slot, bool dirty) {
               state < SLOT_STATES ? slot_state_name[state] : "no known state", start);
     bool dead = no_live_byte(w, slot, 4) && no_live_byte(w, slot, 5) && no_live_byte(w, slot, 7);
     must_hold(A6, dead, "0", "a live byte", start);
-    must_hold(U2, dirty || is_clean(w, start, SLOT_BYTES), "zeros", "something else", start);
+    bool clean = dirty || is_clean(w, start, SLOT_BYTES);
+    if (HKM_CHECK_LEVEL >= 1 && unlikely(!clean))
+        note_first_byte(start);
+    must_hold(U2, clean, "zeros", "something else", start);
 }
 
 /* One slot that is held, or the run that starts there; the number of slots. */

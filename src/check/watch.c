@@ -1,12 +1,15 @@
 /* watch.c -- what core tells the checked build (core/watch.h), and the details of its reports. */
 #include "core/watch.h"
 
+#include <string.h>
+
 #include "check/check.h"
 #include "check/depot.h"
 #include "check/fault.h"
 #include "check/guard.h"
 #include "check/quarantine.h"
 #include "check/shadow.h"
+#include "core/large.h"
 #include "core/report.h"
 #include "core/superslab.h"
 
@@ -111,7 +114,7 @@ static void print_moves(uint32_t slot) {
 
 /* ---- runs that are gone ---- */
 
-#define LARGE_BACK 16384u /* slots in which a large block's start is looked for */
+#define LOOK_BACK 16384u /* slots in which a block is looked for that an address may belong to */
 
 /* The last block that an address was in, as slots' records say, and its run's last transition. */
 struct gone {
@@ -152,7 +155,7 @@ static void look_for_small(struct gone *gone, const char *pointer, uint32_t slot
 }
 
 static void look_for_large(struct gone *gone, const char *pointer, uint32_t slot) {
-    for (uint32_t back = 0; back <= slot && back < LARGE_BACK; back++) {
+    for (uint32_t back = 0; back <= slot && back < LOOK_BACK; back++) {
         if (!has_moved(slot - back))
             continue;
         struct place place = shadow_first(slot - back, CLASS_LARGE_HEAD);
@@ -172,8 +175,27 @@ static bool find_gone(const void *pointer, struct place *place) {
     return gone.found && shadow_state(place) != BLOCK_NEVER;
 }
 
+/* The last block below a free slot, past whose end somebody may have written. */
+static bool find_below(uint32_t slot, struct place *place) {
+    uint32_t end = slot > LOOK_BACK ? slot - LOOK_BACK : 0;
+    unsigned class = 0;
+    while (slot > end && class == 0)
+        class = arena_class_of_slot(--slot);
+    if (class == 0)
+        return false;
+    const char *there = arena_slot_start(slot);
+    if (class < CLASS_COUNT) {
+        const struct slot *run = slot_of_block(class, there);
+        struct place first = shadow_first(slot_number(run), class);
+        *place = shadow_neighbour(&first, run->capacity - 1u);
+    } else {
+        *place = shadow_first(large_run_of(there), CLASS_LARGE_HEAD);
+    }
+    return place->record != NULL;
+}
+
 void watch_report(const char *invariant, const void *about) {
-    (void)invariant;
+    bool unused = invariant != NULL && strncmp(invariant, "U2 ", 3) == 0;
     if (!shadow_is_on())
         return;
     uint32_t slot = report_slot(about);
@@ -194,5 +216,8 @@ void watch_report(const char *invariant, const void *about) {
             print_block("  a block of a run that is gone, ", &place);
         }
     }
+    struct place below;
+    if (unused && find_below(report_slot(about), &below))
+        print_block("  the block before it ", &below);
     print_moves(slot);
 }
