@@ -79,6 +79,19 @@ static void *own_thread_stack(void *argument) {
 
 static void stack_of_the_calling_thread(void) { in_thread(own_thread_stack, NULL); }
 
+/* As the head of one of glibc's chunks with a mapping of its own. */
+static void *disguised_on_own_stack(void *argument) {
+    char local[16384];
+    memset(local, 0, sizeof local);
+    size_t *words = (size_t *)(((uintptr_t)local + 4095) & ~(uintptr_t)4095);
+    words[1] = 4096 | 2;
+    free(culprit(words + 2));
+    return argument;
+}
+
+static void stack_disguised(void) { (void)disguised_on_own_stack(NULL); }
+static void thread_stack_disguised(void) { in_thread(disguised_on_own_stack, NULL); }
+
 static void *lend_stack(void *argument) {
     char local[200];
     memset(local, 1, sizeof local);
@@ -231,6 +244,8 @@ static const struct misuse cases[] = {
      "^hakmem: invalid " OF_FREE ".*(stack|mapped, but not by malloc)"},
     {"free_of_stack_of_another_thread", stack_of_another_thread,
      "^hakmem: invalid " OF_FREE ".*(stack|mapped, but not by malloc)"},
+    {"free_of_stack_disguised_as_glibc_chunk", stack_disguised, INVALID_STACK},
+    {"free_of_thread_stack_disguised_as_glibc_chunk", thread_stack_disguised, INVALID_STACK},
     {"free_of_static_variable", static_variable, INVALID_STATIC},
     {"free_of_zeroed_variable", zeroed_variable, INVALID_STATIC},
     {"free_of_code_of_the_program", code_of_the_program, INVALID_STATIC},

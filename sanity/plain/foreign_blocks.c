@@ -5,6 +5,8 @@
  */
 #include "check.inc"
 
+#include <sys/mman.h>
+
 typedef void *malloc_function(size_t);
 
 static malloc_function *libc_malloc(void) {
@@ -87,6 +89,90 @@ static void mapped_chunks_of_libc_malloc_are_freed_and_resized(void) {
         free(block);
         free(other);
     }
+}
+
+struct beside {
+    void *block; /* glibc's, right above the stack or below */
+    size_t bytes, usable;
+    const char *maps; /* as the thread begins */
+};
+
+static void *free_beside_own_stack(void *argument) {
+    static char maps[MIB];
+    struct beside *it = argument;
+    maps[0] = '\n';
+    (void)file_read("/proc/self/maps", maps + 1, sizeof maps - 1);
+    it->maps = maps;
+    it->usable = malloc_usable_size(it->block);
+    it->block = realloc(it->block, it->bytes + 4096);
+    EXPECT(it->block != NULL && pattern_intact(it->block, MIB, 4), "realloc beside a stack");
+    free(it->block);
+    return NULL;
+}
+
+static char *map_stack(size_t bytes) {
+    void *stack =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(stack != MAP_FAILED, "mmap of a stack: %s", strerror(errno));
+    return stack;
+}
+
+static char *chunk_of(void *block) { return (char *)block - 2 * sizeof(size_t); }
+static char *end_of(void *block) {
+    return chunk_of(block) + (((size_t *)block)[-1] & ~(size_t)7);
+}
+
+/* What is mapped next goes right below what was mapped last, once smaller gaps are full. */
+static void expect_freed_beside_own_stack(int stack_first) {
+    enum { TRIES = 16, STACK_BYTES = 33 << 20 }; /* no smaller gap takes it */
+    char *stacks[TRIES];
+    void *blocks[TRIES];
+    struct beside it = {.bytes = 33 * MIB}; /* always with a mapping of its own */
+    size_t used = 0;
+    while (libc_malloc() != NULL && used < TRIES && it.block == NULL) {
+        char *stack = stack_first ? map_stack(STACK_BYTES) : NULL;
+        void *block = libc_malloc()(it.bytes);
+        REQUIRE(block != NULL, "__libc_malloc(%zu)", it.bytes);
+        if (!stack_first)
+            stack = map_stack(STACK_BYTES);
+        if ((stack_first ? end_of(block) : chunk_of(block) - STACK_BYTES) == stack)
+            it.block = block;
+        stacks[used] = stack;
+        blocks[used++] = block;
+    }
+    if (it.block != NULL) {
+        char between[40]; /* the line of a mapping that begins where the other one ends */
+        char *stack = stacks[used - 1];
+        pthread_attr_t attributes;
+        pthread_t thread;
+        snprintf(between, sizeof between, "\n%lx-",
+                 (unsigned long)(stack_first ? stack : chunk_of(it.block)));
+        pattern_fill(it.block, MIB, 4);
+        pthread_attr_init(&attributes);
+        REQUIRE(pthread_attr_setstack(&attributes, stack, STACK_BYTES) == 0 &&
+                    pthread_create(&thread, &attributes, free_beside_own_stack, &it) == 0,
+                "a thread with a stack beside a chunk");
+        pthread_join(thread, NULL);
+        pthread_attr_destroy(&attributes);
+        EXPECT(it.usable >= it.bytes, "usable size %zu", it.usable);
+        if (strstr(it.maps, between) != NULL)
+            say(" (not one mapping with this kernel)");
+    } else {
+        say(" (no chunk beside a stack)");
+    }
+    for (size_t i = 0; i < used; i++) {
+        munmap(stacks[i], STACK_BYTES);
+        if (it.block == NULL || i < used - 1)
+            free(blocks[i]);
+    }
+}
+
+static void a_mapped_chunk_right_above_the_own_stack_is_freed_and_resized(void) {
+    expect_freed_beside_own_stack(0);
+}
+
+static void a_mapped_chunk_right_below_the_own_stack_is_freed_and_resized(void) {
+    expect_freed_beside_own_stack(1);
 }
 
 /* strdup as a library finds it, and so the malloc behind it. */
@@ -220,6 +306,8 @@ static const struct check checks[] = {
     CHECK(blocks_of_libc_malloc_are_freed_resized_and_measured, 0),
     CHECK(blocks_of_another_glibc_arena_are_freed_resized_and_measured, 0),
     CHECK(mapped_chunks_of_libc_malloc_are_freed_and_resized, 0),
+    CHECK(a_mapped_chunk_right_above_the_own_stack_is_freed_and_resized, 0),
+    CHECK(a_mapped_chunk_right_below_the_own_stack_is_freed_and_resized, 0),
     CHECK(blocks_of_a_libc_in_its_own_namespace_are_freed, 0),
     CHECK(blocks_are_freed_by_a_library_opened_deepbind, 0),
     CHECK(blocks_from_a_deepbind_library_are_freed, 0),

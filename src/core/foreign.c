@@ -24,6 +24,7 @@ extern void *libc_realloc(void *block, size_t bytes) __asm__("__libc_realloc")
 struct search {
     uintptr_t pointer;
     uintptr_t stack;    /* an address on the caller's stack */
+    uintptr_t thread;   /* of a variable of the thread: glibc keeps them on top of its stack */
     uintptr_t file_end; /* end of the last mapping of a file: .bss joins it */
     const char *what;
     bool glibc;
@@ -62,6 +63,13 @@ static bool is_chunk(const struct maps_region *region, uintptr_t pointer) {
     return owner % CHUNK_HEAD == 0 && (owner & (GLIBC_HEAP_BYTES - 1)) < 256;
 }
 
+/* Whether a pointer into the mapping of the caller's stack may be of that stack. The kernel lists
+ * as one mapping a stack and what glibc has mapped right beside it. */
+static bool is_in_use(const struct search *search, const struct maps_region *region) {
+    bool has_top = search->thread > search->stack && search->thread < region->end;
+    return !has_top || (search->pointer >= search->stack && search->pointer < search->thread);
+}
+
 static bool look(const struct maps_region *region, void *arg) {
     struct search *search = arg;
     if (search->pointer < region->start)
@@ -73,7 +81,8 @@ static bool look(const struct maps_region *region, void *arg) {
     if (search->pointer >= region->end)
         return true;
     bool own_stack = search->stack >= region->start && search->stack < region->end;
-    if (own_stack || strcmp(region->name, "[stack]") == 0)
+    bool first_stack = strcmp(region->name, "[stack]") == 0;
+    if (own_stack || first_stack)
         search->what = "an address on the stack";
     else if (file)
         search->what = "static data or code, or a mapped file";
@@ -82,7 +91,8 @@ static bool look(const struct maps_region *region, void *arg) {
     else
         search->what = "mapped, but not by malloc";
     /* An arena of glibc's may lie right behind a mapped file, as .bss does: the chunk decides. */
-    if (!own_stack && !file && region->readable && region->writable)
+    bool in_use = first_stack || (own_stack && is_in_use(search, region));
+    if (!in_use && !file && region->readable && region->writable)
         search->glibc = is_chunk(region, search->pointer);
     return false;
 }
@@ -91,6 +101,7 @@ static void classify(const void *pointer, struct search *search) {
     char buffer[1024];
     *search = (struct search){.pointer = (uintptr_t)pointer,
                               .stack = (uintptr_t)buffer,
+                              .thread = os_thread_token(),
                               .what = "unmapped: a wild pointer"};
     if (!maps_each(buffer, sizeof buffer, look, search))
         search->what = "not of this allocator";
