@@ -1,5 +1,5 @@
 /* test_decay.c -- growth pushes out what is idle: how much, of what age, and what for. */
-#include "unit/unit.inc"
+#include "unit/heap.inc"
 
 #include "core/decay.h"
 #include "core/large.h"
@@ -14,7 +14,7 @@ static void wait_ms(uint32_t ms) { usleep((ms + 10) * 1000); } /* the clock's st
  * since when they are, or a little before. */
 static uint32_t start(uint32_t count) {
     options.purge_delay_ms = DELAY_MS;
-    check(arena_init(MIB(512)) == 0);
+    start_arena(MIB(512));
     int error;
     uint32_t first = superslab_take(2 * count, 1, &error);
     check(first != 0 && superslab_soil(first * SUPERSLAB_SLOTS, 2 * count * SUPERSLAB_SLOTS));
@@ -78,4 +78,57 @@ Test(decay, growth_empties_the_big_cache) {
     grow(2);
     decay_tick(NULL);
     check(large_cached_bytes() == 0);
+}
+
+/* ---- what threads left in their magazines ---- */
+
+enum { CLASS = 9, LEFT = 3 };
+
+static struct heap *orphan_with(void *const *left) {
+    struct heap *orphan = new_heap();
+    for (int i = 0; i < LEFT; i++)
+        flush(orphan, CLASS, left[i]);
+    heap_abandon(orphan);
+    check(held(&orphan->magazines[CLASS]) == LEFT);
+    return orphan;
+}
+
+/* A heap of the calling thread's, of whose only run an orphan has the last blocks; the run. */
+static uint32_t own_run_held_by_an_orphan(void) {
+    void *left[LEFT];
+    start_arena(MIB(64));
+    heap_mine = new_heap();
+    for (int i = 0; i < LEFT; i++)
+        left[i] = fill(heap_mine, CLASS);
+    (void)orphan_with(left);
+    uint32_t run = slot_number(slot_of_block(CLASS, left[0]));
+    check(slot_state(run) == SLOT_ACTIVE);
+    return run;
+}
+
+Test(decay, a_purge_finds_the_callers_blocks_that_an_orphan_holds) {
+    uint32_t run = own_run_held_by_an_orphan();
+    (void)decay_all(heap_mine);
+    check(slot_state(run) == SLOT_UNUSED && superslab_warm_count() == 0);
+}
+
+Test(decay, for_space_the_callers_blocks_that_an_orphan_holds_are_found) {
+    uint32_t run = own_run_held_by_an_orphan();
+    struct decay_space space = {0};
+    check(decay_for_space(heap_mine, &space) && slot_state(run) == SLOT_UNUSED);
+}
+
+Test(decay, a_tick_that_is_due_empties_an_orphans_magazines) {
+    void *left[LEFT];
+    options.purge_delay_ms = 0;
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    for (int i = 0; i < LEFT; i++)
+        left[i] = fill(heap, CLASS);
+    drain(heap, true);
+    uint32_t run = slot_number(slot_of_block(CLASS, left[0]));
+    struct heap *orphan = orphan_with(left);
+    check(slot_state(run) == SLOT_ACTIVE);
+    decay_tick(NULL);
+    check(held(&orphan->magazines[CLASS]) == 0 && slot_state(run) == SLOT_UNUSED);
 }

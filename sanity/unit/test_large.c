@@ -170,6 +170,23 @@ Test(large, the_cache_is_bounded_in_bytes_and_in_entries) {
     check(cached == 64 && large_cached_bytes() == 64 * 5 * SLOT_BYTES, "%zu", cached);
 }
 
+Test(large, a_full_cache_lets_go_of_the_oldest_run) {
+    uint32_t slots[5];
+    options.big_cache_mib = 8;
+    start_arena(MIB(256));
+    for (int i = 0; i < 5; i++)
+        slots[i] = alloc(MIB(2));
+    for (int i = 0; i < 4; i++) {
+        check(large_free(slots[i]));
+        usleep(12000); /* the clock's steps are 4 ms */
+    }
+    check(alloc(MIB(2)) == slots[0] && large_free(slots[0]), "the first entry is the newest");
+    usleep(12000);
+    check(large_free(slots[4]) && slot_state(slots[1]) == SLOT_UNUSED);
+    for (int i = 0; i < 5; i++)
+        check(i == 1 || slot_state(slots[i]) == SLOT_CACHED, "%d", i);
+}
+
 Test(large, without_a_cache_a_free_returns_the_slots_at_once) {
     options.big_cache_mib = 0;
     start_arena(MIB(64));

@@ -225,6 +225,40 @@ Test(life, a_child_whose_heap_another_thread_was_inside_gets_another) {
     hkm_free(block);
 }
 
+static void *hold_a_while(void *arg) {
+    struct heap *heap = arg;
+    bool entered = heap_try_enter(heap);
+    (void)pthread_barrier_wait(&ready);
+    usleep(100000); /* many more looks at the lock than a child makes that has one thread */
+    heap_leave(heap);
+    return entered ? heap : NULL;
+}
+
+/* Runs in the child, in which another thread of its own is inside a heap. */
+static int child_with_a_thread(void) {
+    pthread_t thread;
+    void *entered;
+    hkm_free(hkm_malloc(MIB(1))); /* a slow path: other threads may be from here on */
+    struct heap *heap = heap_acquire();
+    if (heap == NULL || pthread_barrier_init(&ready, NULL, 2) != 0 ||
+        pthread_create(&thread, NULL, hold_a_while, heap) != 0)
+        return 1;
+    (void)pthread_barrier_wait(&ready);
+    if (!heap_enter(heap) || atomic_get(&heap->state, relaxed) != HEAP_OWNED)
+        return 2;
+    heap_leave(heap);
+    return pthread_join(thread, &entered) == 0 && entered == heap ? 0 : 3;
+}
+
+Test(life, a_childs_first_thread_waits_for_its_next_one) {
+    hkm_free(mine(10));
+    pid_t child = fork();
+    if (child == 0)
+        _exit(child_with_a_thread());
+    int status;
+    check(waitpid(child, &status, 0) == child && status == 0, "status %x", status);
+}
+
 static ATOMIC(bool) stop;
 
 static void *be_busy(void *arg) {
