@@ -9,7 +9,16 @@
 #include "core/superslab.h"
 #include "core/watch.h"
 
-#define SUM(field) stats->field += atomic_get(&heap->stats.field, relaxed)
+/* A heap's counts stand in the order in which the public structure begins with their sums. */
+#define FIELD(field) offsetof(struct hkm_stats, field) / sizeof(uint64_t)
+#define COUNTS (sizeof(struct heap_stats) / sizeof(uint64_t))
+#define SUMMED(field) \
+    (offsetof(struct heap_stats, field) / sizeof(uint64_t) == FIELD(field) - FIELD(slots_stage))
+_Static_assert(SUMMED(slots_stage) && SUMMED(fills) && SUMMED(flushes) && SUMMED(drains) &&
+                   SUMMED(remote_frees) && SUMMED(remote_packets) && SUMMED(large_allocs) &&
+                   SUMMED(large_hits) && SUMMED(adoptions),
+               "counts and sums are in one order");
+_Static_assert(FIELD(calls_mremap) - FIELD(calls_mmap) == OS_MREMAP - OS_MMAP, "as enum os_call");
 
 static void count_blocks(size_t *cached, unsigned group, void *const *blocks, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
@@ -26,16 +35,10 @@ static void count_packets(size_t *cached, const struct packet *packet) {
 
 /* What is in a heap's magazines and packets, by class. */
 static void collect_heap(struct hkm_stats *stats, struct heap *heap, size_t *cached) {
-    for (int i = 0; i < 4; i++)
-        SUM(slots_stage[i]);
-    SUM(fills);
-    SUM(flushes);
-    SUM(drains);
-    SUM(remote_frees);
-    SUM(remote_packets);
-    SUM(large_allocs);
-    SUM(large_hits);
-    SUM(adoptions);
+    const ATOMIC(uint64_t) *counts = heap->stats.slots_stage;
+    uint64_t *sums = (uint64_t *)(void *)stats + FIELD(slots_stage);
+    for (size_t i = 0; i < COUNTS; i++)
+        sums[i] += atomic_get(&counts[i], relaxed);
     if (!heap_try_enter(heap)) { /* busy: then the counts are not exact in any case */
         stats->bytes_cached += atomic_get(&heap->inbox_bytes, relaxed);
         return;
@@ -113,56 +116,55 @@ void stats_collect(struct hkm_stats *stats) {
     stats->bytes_metadata = arena_metadata_bytes();
     if (HKM_CHECK_LEVEL >= 1)
         watch_stats(stats);
-    stats->calls_mmap = os_call_count(OS_MMAP);
-    stats->calls_munmap = os_call_count(OS_MUNMAP);
-    stats->calls_mprotect = os_call_count(OS_MPROTECT);
-    stats->calls_madvise = os_call_count(OS_MADVISE);
-    stats->calls_mremap = os_call_count(OS_MREMAP);
+    uint64_t *calls = (uint64_t *)(void *)stats + FIELD(calls_mmap);
+    for (enum os_call call = 0; call < OS_CALLS; call++)
+        calls[call] = os_call_count(call);
 }
 
 /* ---- printing ---- */
 
-#define ROW(field) offsetof(struct hkm_stats, field) / sizeof(uint64_t)
 #define BYTES 128u /* the row is a number of bytes */
 
-static const struct {
-    char name[32];
-    uint8_t field;
-} rows[] = {
-    {"live small blocks", ROW(small_blocks_live)},
-    {"live small bytes", ROW(small_bytes_live) | BYTES},
-    {"live large blocks", ROW(large_blocks_live)},
-    {"live large bytes", ROW(large_bytes_live) | BYTES},
-    {"cached in magazines and packets", ROW(bytes_cached) | BYTES},
-    {"free in slots", ROW(bytes_free) | BYTES},
-    {"big cache", ROW(bytes_large_cached) | BYTES},
-    {"returned to the OS", ROW(bytes_returned) | BYTES},
-    {"committed", ROW(bytes_committed) | BYTES},
-    {"metadata committed", ROW(bytes_metadata) | BYTES},
-    {"SuperSlabs live", ROW(superslabs_live)},
-    {"SuperSlabs cached (LRU)", ROW(superslabs_cached)},
-    {"slot runs active", ROW(slots_active)},
-    {"slot runs empty", ROW(slots_empty)},
-    {"slots from stage 0 (own EMPTY)", ROW(slots_stage[0])},
-    {"slots from stage 1 (EMPTY list)", ROW(slots_stage[1])},
-    {"slots from stage 2 (UNUSED)", ROW(slots_stage[2])},
-    {"slots from stage 3 (SuperSlab)", ROW(slots_stage[3])},
-    {"fills", ROW(fills)},
-    {"flushes", ROW(flushes)},
-    {"drains", ROW(drains)},
-    {"blocks freed remotely", ROW(remote_frees)},
-    {"packets that carried them", ROW(remote_packets)},
-    {"large blocks allocated", ROW(large_allocs)},
-    {"of these from the big cache", ROW(large_hits)},
-    {"heaps", ROW(heaps)},
-    {"heaps without a thread", ROW(heaps_orphan)},
-    {"heaps adopted", ROW(adoptions)},
-    {"mmap calls", ROW(calls_mmap)},
-    {"munmap calls", ROW(calls_munmap)},
-    {"mprotect calls", ROW(calls_mprotect)},
-    {"madvise calls", ROW(calls_madvise)},
-    {"mremap calls", ROW(calls_mremap)},
-};
+/* ROW(name, field, 0 or BYTES) */
+#define ROWS(ROW) \
+    ROW("live small blocks", small_blocks_live, 0)              \
+    ROW("live small bytes", small_bytes_live, BYTES)            \
+    ROW("live large blocks", large_blocks_live, 0)              \
+    ROW("live large bytes", large_bytes_live, BYTES)            \
+    ROW("cached in magazines and packets", bytes_cached, BYTES) \
+    ROW("free in slots", bytes_free, BYTES)                     \
+    ROW("big cache", bytes_large_cached, BYTES)                 \
+    ROW("returned to the OS", bytes_returned, BYTES)            \
+    ROW("committed", bytes_committed, BYTES)                    \
+    ROW("metadata committed", bytes_metadata, BYTES)            \
+    ROW("SuperSlabs live", superslabs_live, 0)                  \
+    ROW("SuperSlabs cached (LRU)", superslabs_cached, 0)        \
+    ROW("slot runs active", slots_active, 0)                    \
+    ROW("slot runs empty", slots_empty, 0)                      \
+    ROW("slots from stage 0 (own EMPTY)", slots_stage[0], 0)    \
+    ROW("slots from stage 1 (EMPTY list)", slots_stage[1], 0)   \
+    ROW("slots from stage 2 (UNUSED)", slots_stage[2], 0)       \
+    ROW("slots from stage 3 (SuperSlab)", slots_stage[3], 0)    \
+    ROW("fills", fills, 0)                                      \
+    ROW("flushes", flushes, 0)                                  \
+    ROW("drains", drains, 0)                                    \
+    ROW("blocks freed remotely", remote_frees, 0)               \
+    ROW("packets that carried them", remote_packets, 0)         \
+    ROW("large blocks allocated", large_allocs, 0)              \
+    ROW("of these from the big cache", large_hits, 0)           \
+    ROW("heaps", heaps, 0)                                      \
+    ROW("heaps without a thread", heaps_orphan, 0)              \
+    ROW("heaps adopted", adoptions, 0)                          \
+    ROW("mmap calls", calls_mmap, 0)                            \
+    ROW("munmap calls", calls_munmap, 0)                        \
+    ROW("mprotect calls", calls_mprotect, 0)                    \
+    ROW("madvise calls", calls_madvise, 0)                      \
+    ROW("mremap calls", calls_mremap, 0)
+
+#define NAME(name, field, bytes) name "\0"
+#define VALUE(name, field, bytes) FIELD(field) | (bytes),
+static const char names[] = ROWS(NAME);
+static const uint8_t values[] = {ROWS(VALUE)};
 _Static_assert(sizeof(struct hkm_stats) / sizeof(uint64_t) <= BYTES, "a field's number fits");
 
 void stats_print(int fd) {
@@ -174,13 +176,14 @@ void stats_print(int fd) {
     stats_collect(&all.stats);
     static const char head[] = "hakmem statistics\n";
     os_write(fd, head, sizeof head - 1);
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    const char *name = names;
+    for (size_t i = 0; i < sizeof values; i++, name += strlen(name) + 1) {
         struct text line = {0};
         text_add(&line, "  ");
-        text_add(&line, rows[i].name);
+        text_add(&line, name);
         text_column(&line, 34);
-        uint64_t value = all.fields[rows[i].field & ~BYTES];
-        if (rows[i].field & BYTES)
+        uint64_t value = all.fields[values[i] & ~BYTES];
+        if (values[i] & BYTES)
             text_bytes(&line, value);
         else
             text_dec(&line, value);
