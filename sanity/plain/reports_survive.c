@@ -166,16 +166,20 @@ static void threads_that_report_at_the_same_time_write_one_whole_report(void) {
     }
 }
 
-/* A thread hangs in the write of its report when the process is forked. */
-static int fork_in_a_report(void) {
+/* A thread hangs in the write of its report when the process is forked: of its first line, or of a
+ * later one, for which `room` bytes in the pipe are not enough. */
+static int fork_in_a_report(size_t room) {
     int ends[2], status = 0;
     int said = dup(2);
     pthread_t thread;
     char why[80];
-    REQUIRE(pipe(ends) == 0 && fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0, "a pipe");
-    while (write(ends[1], text, sizeof text) > 0 || write(ends[1], text, 1) > 0)
-        ;
-    REQUIRE(fcntl(ends[1], F_SETFL, 0) == 0 && dup2(ends[1], 2) == 2, "a full pipe");
+    REQUIRE(pipe(ends) == 0, "a pipe");
+    for (size_t left = (size_t)fcntl(ends[1], F_GETPIPE_SZ) - room; left > 0;) {
+        ssize_t written = write(ends[1], text, left < sizeof text ? left : sizeof text);
+        REQUIRE(written > 0, "a full pipe");
+        left -= (size_t)written;
+    }
+    REQUIRE(dup2(ends[1], 2) == 2, "a descriptor");
     REQUIRE(pthread_create(&thread, NULL, free_twice, NULL) == 0, "a thread");
     sleep_ms(200);
     pid_t child = fork();
@@ -192,10 +196,14 @@ static int fork_in_a_report(void) {
 }
 
 static void a_child_that_was_forked_in_the_midst_of_a_report_can_report(void) {
-    int status = run_self("--fork-in-report", NULL, text, sizeof text);
-    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 8, "wait status %#x: %.300s", status, text);
-    EXPECT(times("hakmem: double free") == 1 && times("return addresses") == 1 &&
-               times("the child: ") == 0, "found: %.500s", text);
+    static const char *modes[] = {"--fork-in-report", "--fork-in-backtrace"};
+    for (size_t i = 0; i < COUNT_OF(modes); i++) {
+        int status = run_self(modes[i], NULL, text, sizeof text);
+        EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 8, "%s: wait status %#x: %.300s",
+               modes[i], status, text);
+        EXPECT(times("hakmem: double free") == 1 && times("return addresses") == 1 &&
+                   times("the child: ") == 0, "%s: found: %.500s", modes[i], text);
+    }
 }
 
 /* The abort of a report is itself reported, by the same thread, which does not wait for itself. */
@@ -274,7 +282,9 @@ int main(int argc, char **argv) {
     if (strcmp(mode, "--together") == 0)
         return report_together();
     if (strcmp(mode, "--fork-in-report") == 0)
-        return fork_in_a_report();
+        return fork_in_a_report(0);
+    if (strcmp(mode, "--fork-in-backtrace") == 0)
+        return fork_in_a_report(300);
     if (strncmp(mode, "--small", 7) == 0)
         return report_on_a_small_stack(mode);
     if (strncmp(mode, "--", 2) == 0)

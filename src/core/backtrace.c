@@ -11,9 +11,9 @@
 #define WORDS_MAX 2048u
 #define RANGES_MAX 256u
 
-/* Static, because a thread's stack may be tiny; `busy` lets one thread in, and not again for a
- * fault in the midst of it. */
-static ATOMIC(uint32_t) busy;
+/* Static, because a thread's stack may be tiny. report_begin lets one thread in, and `inside` not
+ * again for a fault in the midst of it: the thread's token, as a forked child may not have it. */
+static ATOMIC(uintptr_t) inside;
 static HKM_SPARSE struct text line;
 static HKM_SPARSE struct { uintptr_t start, end; } ranges[RANGES_MAX];
 static unsigned range_count;
@@ -94,9 +94,16 @@ static void print(uintptr_t address) {
     os_write(2, line.chars, line.used);
 }
 
+static bool enter(void) {
+    uintptr_t me = os_thread_token();
+    if (atomic_get(&inside, relaxed) == me)
+        return false;
+    atomic_put(&inside, me, relaxed);
+    return true;
+}
+
 void backtrace_print(void) {
-    uint32_t idle = 0;
-    if (!atomic_cas(&busy, &idle, 1, acquire, relaxed))
+    if (!enter())
         return;
     uintptr_t *word = (uintptr_t *)__builtin_frame_address(0);
     stack_here = (uintptr_t)word;
@@ -119,13 +126,12 @@ void backtrace_print(void) {
         os_write(2, head, sizeof head - 1);
     for (unsigned i = 0; i < count; i++)
         print(frames[i]);
-    atomic_put(&busy, 0, release);
+    atomic_put(&inside, 0, relaxed);
 }
 
 void backtrace_name(uintptr_t address) {
-    uint32_t idle = 0;
-    if (!atomic_cas(&busy, &idle, 1, acquire, relaxed))
+    if (!enter())
         return;
     print(without_signature(address));
-    atomic_put(&busy, 0, release);
+    atomic_put(&inside, 0, relaxed);
 }

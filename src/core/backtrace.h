@@ -9,8 +9,8 @@
 
 #include "base/config.h"
 
-/* Writes lines "  0x... name+0x..." to stderr. Async-signal-safe; one thread at a time, others that
- * come meanwhile write nothing. */
+/* Writes lines "  0x... name+0x..." to stderr. Async-signal-safe; for the thread that report_begin
+ * let in, for which it writes nothing in the midst of itself. */
 void backtrace_print(void);
 
 /* Writes one such line, of the address alone where nobody says what lies there: the mappings can
