@@ -201,6 +201,28 @@ static bool has_small_pages_only(const void *p) {
 }
 
 /* Also where the system gives huge pages unasked: a program of 1 MiB would be one of 6. */
+#if HKM_OS_TEST
+static unsigned until_failure;
+
+static int fail_one(enum os_call call, const char *site, size_t bytes) {
+    (void)call;
+    (void)site;
+    (void)bytes;
+    return until_failure > 0 && --until_failure == 0 ? ENOMEM : 0;
+}
+
+Test(arena, each_call_that_fails_while_a_chunk_is_committed_is_told) {
+    start_arena(MIB(256));
+    unsigned calls = 0;
+    os_test.fail = fail_one;
+    do
+        until_failure = ++calls;
+    while (arena_commit_maps(META_CHUNK_SLOTS, 1) == ENOMEM);
+    os_test.fail = NULL;
+    check(until_failure == 1 && calls > 5, "%u left of %u", until_failure, calls);
+}
+#endif
+
 Test(arena, the_whole_range_has_small_pages_until_a_superslab_asks_for_huge_ones) {
     if (access("/sys/kernel/mm/transparent_hugepage/enabled", F_OK) != 0)
         return; /* a kernel without huge pages */

@@ -132,3 +132,38 @@ Test(decay, a_tick_that_is_due_empties_an_orphans_magazines) {
     decay_tick(NULL);
     check(held(&orphan->magazines[CLASS]) == 0 && slot_state(run) == SLOT_UNUSED);
 }
+
+/* ---- what the calling thread itself holds ---- */
+
+static struct heap *own_heap_with_a_cached_block(uint64_t drain_interval) {
+    options.drain_interval = drain_interval;
+    start_arena(MIB(64));
+    struct heap *heap = heap_mine = new_heap();
+    flush(heap, CLASS, fill(heap, CLASS));
+    check(held(&heap->magazines[CLASS]) > 0);
+    return heap;
+}
+
+Test(decay, a_tick_empties_the_callers_magazines_when_the_interval_is_over) {
+    struct heap *heap = own_heap_with_a_cached_block(0);
+    decay_tick(heap);
+    check(held(&heap->magazines[CLASS]) == 0);
+}
+
+Test(decay, a_tick_within_the_interval_leaves_the_callers_magazines_alone) {
+    struct heap *heap = own_heap_with_a_cached_block(3600000);
+    heap->drain_ms = os_clock_ms();
+    size_t before = held(&heap->magazines[CLASS]);
+    for (int i = 0; i < 3; i++) /* the first would only find that it was in use lately */
+        decay_tick(heap);
+    check(held(&heap->magazines[CLASS]) == before);
+}
+
+Test(decay, for_space_the_big_cache_is_emptied) {
+    start_arena(MIB(64));
+    bool clean, cached;
+    void *block = large_alloc(MIB(1), SLOT_BYTES, &clean, &cached);
+    check(block != NULL && large_free(arena_slot_of(block)) && large_cached_bytes() == MIB(1));
+    struct decay_space space = {0};
+    check(decay_for_space(NULL, &space) && large_cached_bytes() == 0);
+}

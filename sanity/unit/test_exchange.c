@@ -176,6 +176,58 @@ Test(exchange, without_a_packet_a_remote_free_goes_straight_into_the_bitmap) {
     check(live_blocks(9) == 0 && home->bins[9].empty != 0);
 }
 
+struct meeting {
+    pthread_barrier_t inside;
+    struct heap *home, *away;
+};
+
+static void *hold_home(void *arg) {
+    struct meeting *meeting = arg;
+    bool was_free = false;
+    bool entered = heap_enter(meeting->home);
+    (void)pthread_barrier_wait(&meeting->inside);
+    usleep(20000); /* the other one waits by now */
+    for (int i = 0; i < 5000 && !was_free; i++, usleep(1000)) {
+        was_free = heap_try_enter(meeting->away);
+        if (was_free)
+            heap_leave(meeting->away);
+    }
+    heap_leave(meeting->home);
+    return entered && was_free ? meeting : NULL;
+}
+
+/* Else two threads that each wait for the other's heap would do so for ever. */
+Test(exchange, who_waits_for_an_owner_is_outside_its_own_heap) {
+    struct meeting meeting;
+    pthread_t thread;
+    void *done;
+    start_arena(MIB(64));
+    meeting.home = new_heap();
+    meeting.away = new_heap();
+    use_metadata_up(meeting.home);
+    check(pthread_barrier_init(&meeting.inside, NULL, 2) == 0);
+    check(pthread_create(&thread, NULL, hold_home, &meeting) == 0);
+    (void)pthread_barrier_wait(&meeting.inside);
+    send_later(meeting.away, 9, blocks[0]);
+    check(pthread_join(thread, &done) == 0 && done == &meeting);
+    check(live_blocks(9) == 99 && heap_try_enter(meeting.away));
+}
+
+Test(exchange, what_is_gathered_of_two_owners_goes_to_each) {
+    start_arena(MIB(64));
+    struct heap *first = new_heap();
+    struct heap *second = new_heap();
+    struct heap *away = new_heap();
+    void *of_first = fill(first, 9);
+    void *of_second = fill(second, 9);
+    send_later(away, 9, of_first);
+    send_later(away, 9, of_second);
+    check(gathered(away, 9) == 2);
+    drain(away, true);
+    check(inbox_holds(first, 9) == 1 && inbox(first, 9)->blocks[0] == of_first);
+    check(inbox_holds(second, 9) == 1 && inbox(second, 9)->blocks[0] == of_second);
+}
+
 static struct heap *heaps_with_a_run_to_spare(unsigned class, unsigned count, unsigned taken) {
     start_arena(MIB(64));
     struct heap *spare = new_heap();

@@ -180,6 +180,23 @@ Test(heap, a_flooded_magazine_shrinks_and_its_blocks_go_home) {
     check(held(m) == 0 && live_blocks(CLASS) == 0, "%zu", live_blocks(CLASS));
 }
 
+/* Only because the heap's share is used up: it does not hold too much. */
+Test(heap, a_deep_magazine_that_could_be_deeper_stays_deep_when_it_overflows) {
+    enum { CLASS = 4, CAP = 2048, COUNT = CAP + 1 };
+    start_arena(MIB(256));
+    struct heap *heap = new_heap();
+    struct magazine *m = &heap->magazines[CLASS];
+    static void *many[COUNT];
+    take_past_magazines(heap, CLASS, many, COUNT);
+    for (unsigned i = 0; i < COUNT; i++) {
+        m->trips = 2; /* as if it had run dry last */
+        if (m->cap == CAP)
+            heap->cap_bytes = SIZE_MAX / 2;
+        flush(heap, CLASS, many[i]);
+    }
+    check(m->cap == CAP && held(m) < CAP && m->cap_max > CAP, "%u", m->cap);
+}
+
 /* Where more than three SuperSlabs are held. */
 Test(heap, magazines_are_not_deep_in_a_program_of_some_size) {
     enum { CLASS = 4, COUNT = 4000 };
@@ -429,3 +446,35 @@ Test(heap, a_block_that_comes_home_again_in_the_middle_of_a_stretch_is_reported,
      .signal = SIGABRT) {
     send_home_twice(20, 4, 3);
 }
+
+#if HKM_OS_TEST
+static struct heap *left; /* by its thread, which asks the system for memory */
+static void *coming_home;
+
+static int come_home(enum os_call call, const char *site, size_t bytes) {
+    (void)call;
+    (void)site;
+    (void)bytes;
+    void *block = coming_home;
+    if (block == NULL || !heap_try_enter(left))
+        return 0;
+    coming_home = NULL;
+    (void)heap_send_home(left, CLASS_COUNT - 1, &block, 1);
+    heap_leave(left);
+    return 0;
+}
+
+Test(heap, a_run_that_a_block_which_came_home_meanwhile_makes_needless_is_given_back) {
+    start_arena(MIB(64));
+    left = new_heap();
+    unsigned count = 0;
+    blocks[count++] = take_one(left, CLASS_COUNT - 1);
+    coming_home = blocks[0];
+    os_test.fail = come_home;
+    while (coming_home != NULL)
+        blocks[count++] = take_one(left, CLASS_COUNT - 1);
+    os_test.fail = NULL;
+    check(blocks[count - 1] == blocks[0] && left->bins[CLASS_COUNT - 1].head == 0, "%u", count);
+    check(live_blocks(CLASS_COUNT - 1) == count - 1);
+}
+#endif

@@ -246,6 +246,13 @@ Test(heap_life, without_memory_for_a_heap_acquire_gives_NULL_and_an_orphan_helps
     check(heap_acquire() == heap);
 }
 
+Test(heap_life, without_any_heap_nor_memory_for_one_none_is_lent) {
+    start_arena(MIB(64));
+    while (arena_take_metadata(64) != NULL) {
+    }
+    check(heap_borrow() == NULL && heap_count() == 0);
+}
+
 /* ---- threads ---- */
 
 static ATOMIC(void *) mailbox[256];

@@ -423,7 +423,36 @@ Test(large, a_move_that_fails_leaves_the_block_and_its_target_is_mapped_again_la
     check(large_innards(0).given_up == 0 && large_blocks() == 1);
     check(check_free(slot + 96, 126) == 126, "112 slots and an eighth more");
 }
+
+static int no_new_mappings(enum os_call call, const char *site, size_t bytes) {
+    (void)site;
+    (void)bytes;
+    return call == OS_MMAP ? ENOMEM : 0;
+}
+
+Test(large, where_there_is_no_new_mapping_the_old_one_serves) {
+    start_arena(MIB(64));
+    uint32_t slot = arena_slot_of(large_move(alloc(MIB(6)), MIB(7)));
+    check(slot_head(slot)->moved == 1 && large_free(slot));
+    os_test.fail = no_new_mappings;
+    large_decay(os_clock_ms(), 0);
+    os_test.fail = NULL;
+    check(large_innards(0).given_up == 0 && check_free(slot, 112) < 112);
+    stamp(slot, MIB(7), 1);
+}
 #endif
+
+Test(large, without_large_pages_nothing_is_tried_out) {
+    options.large_pages = LARGE_PAGES_OFF;
+    start_arena(MIB(256));
+    check(huge_in(alloc(MIB(18))) == 0);
+}
+
+Test(large, with_large_pages_all_but_a_small_piece_is_huge) {
+    options.large_pages = LARGE_PAGES_ON;
+    start_arena(MIB(256));
+    check(huge_in(alloc(MIB(18))) == 9);
+}
 
 Test(large, huge_pages_come_after_a_block_was_filled_for_16_times_as_much) {
     start_known(MIB(512));
