@@ -612,7 +612,8 @@ static bool get_run(struct heap *heap, unsigned class, bool own) {
         slot = pool_take(class, heap->id, &home, apart, &stage);
     }
     if (slot == NULL) {
-        heap->made_do = 0;
+        if (own)
+            heap->made_do = 0;
         stage = 3;
         slot = pool_take_new(class, heap->id, &home);
     }
