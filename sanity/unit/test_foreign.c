@@ -1,12 +1,9 @@
 /* test_foreign.c -- pointers outside the arena: glibc's blocks are served, all others are named. */
-#include "unit/unit.inc"
+#include "unit/said.inc"
 
 #include <fcntl.h>
 #include <malloc.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 
 #include "core/arena.h"
 #include "core/foreign.h"
@@ -17,34 +14,17 @@ static bool malloc_is_glibcs(void) {
     return build == NULL || strcmp(build, "release") == 0 || strcmp(build, "debug") == 0;
 }
 
+static void free_it(void *pointer) { foreign_free("free", pointer); }
+
 /* Must end in a report with this word, in a child; nothing is said before that. */
 static void check_refused(void *pointer, const char *word) {
-    int ends[2];
-    check(pipe(ends) == 0);
-    pid_t child = fork();
-    if (child == 0) {
-        struct rlimit none = {0, 0};
-        (void)setrlimit(RLIMIT_CORE, &none);
-        (void)signal(SIGABRT, SIG_DFL);
-        (void)dup2(ends[1], 2);
-        foreign_free("free", pointer);
-        _exit(0);
-    }
-    (void)close(ends[1]);
-    static char text[20000];
-    size_t used = 0;
-    for (ssize_t got; (got = read(ends[0], text + used, sizeof text - 1 - used)) > 0;)
-        used += (size_t)got;
-    text[used] = '\0';
-    (void)close(ends[0]);
-    int status;
-    check(waitpid(child, &status, 0) == child);
+    int status = status_of(free_it, pointer);
     check(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "%s: status %x, said: %s", word,
-          status, text);
+          status, said);
     char address[40];
     (void)snprintf(address, sizeof address, "%p", pointer);
-    check(strncmp(text, "hakmem: ", 8) == 0 && strstr(text, word) != NULL, "%s: %s", word, text);
-    check(strstr(text, address) != NULL, "%s: %s", address, text);
+    check(strncmp(said, "hakmem: ", 8) == 0 && strstr(said, word) != NULL, "%s: %s", word, said);
+    check(strstr(said, address) != NULL, "%s: %s", address, said);
 }
 
 static char writable[400] = "data";

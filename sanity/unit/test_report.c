@@ -1,38 +1,9 @@
 /* test_report.c -- the words and numbers of reports: what each field says of which pointer. */
 #include "unit/heap.inc"
-
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
+#include "unit/said.inc"
 
 #include "core/large.h"
 #include "core/report.h"
-
-static char said[20000];
-
-/* Runs it in a child; what the child said stands in `said`. */
-static int status_of(void (*run)(const void *), const void *about) {
-    int ends[2];
-    check(pipe(ends) == 0);
-    pid_t child = fork();
-    if (child == 0) {
-        struct rlimit none = {0, 0};
-        (void)setrlimit(RLIMIT_CORE, &none);
-        (void)signal(SIGABRT, SIG_DFL);
-        (void)dup2(ends[1], 2);
-        run(about);
-        _exit(0);
-    }
-    (void)close(ends[1]);
-    size_t used = 0;
-    for (ssize_t got; (got = read(ends[0], said + used, sizeof said - 1 - used)) > 0;)
-        used += (size_t)got;
-    said[used] = '\0';
-    (void)close(ends[0]);
-    int status;
-    check(waitpid(child, &status, 0) == child);
-    return status;
-}
 
 static void *small_block(void) {
     static struct heap *heap;
@@ -50,11 +21,11 @@ static void *large_block(void) {
 
 /* ---- the line that names an invariant ---- */
 
-static void say_check_line(const void *about) {
+static void say_check_line(void *about) {
     report_check_line("X7", "keyword", "this", "that", about);
 }
 
-static void check_line(const void *about, const char *place) {
+static void check_line(void *about, const char *place) {
     char line[300];
     (void)snprintf(line, sizeof line, "hakmem: CHECK X7 keyword: expected this found that %s ptr=0x%lx\n",
                    place, (unsigned long)(uintptr_t)about);
@@ -103,10 +74,10 @@ Test(report, of_any_other_pointer_the_line_has_no_place) {
 
 /* ---- sizes and alignments that do not match ---- */
 
-static void say_alignment(const void *about) { report_alignment("the_call", about, 64, 256); }
-static void say_size(const void *about) { report_size("the_call", about, 112, 300); }
+static void say_alignment(void *about) { report_alignment("the_call", about, 64, 256); }
+static void say_size(void *about) { report_size("the_call", about, 112, 300); }
 
-static void check_mismatch(void (*say)(const void *), const char *what, const char *numbers) {
+static void check_mismatch(void (*say)(void *), const char *what, const char *numbers) {
     start_arena(MIB(64));
     void *block = small_block();
     char line[300];

@@ -226,7 +226,7 @@ static _Noreturn void misuse(const char *call, const void *pointer, bool known_d
     if (class == 0) {
         bool used = superslab < superslab_top() && superslab_is_committed(superslab);
         text_add(&pointee, used ? "in no run: its slot was returned to the pool, or never in use"
-                             : "never allocated: in a part of the arena that was never in use");
+                                : "never allocated: in a part of the arena that was never in use");
         in_no_run = used && ((uintptr_t)pointer & (BLOCK_ALIGN - 1)) == 0;
     } else if (class < CLASS_COUNT) {
         interior = describe_small(class, pointer, &dead);
