@@ -78,7 +78,7 @@ COLD_release      := $(addprefix src/core/,arena.c packet.c prefault.c) src/os/o
 PLAIN_release     := $(addprefix src/core/,alloc.c decay.c heap_life.c superslab.c) src/api/override_cxx.c
 OPT_PLAIN_release := -O2
 # The loops over blocks take up to 5 % longer where they happen to lie across lines of the code.
-HOT_release     := src/api/override.c $(addprefix src/core/,heap.c slot.c)
+HOT_release     := src/api/override.c $(addprefix src/core/,heap.c heap_remote.c heap_runs.c slot.c)
 OPT_HOT_release := -falign-functions=64 -falign-loops=32
 OPT_san       := -O1 -g -fno-omit-frame-pointer
 SAN_thread    := -fsanitize=thread

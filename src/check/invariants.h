@@ -122,7 +122,7 @@
 
 #define INVARIANTS_HEAP(X) \
     X(H1, "magazine-top", 1, walk_magazine, "base <= top <= base + cap, for classes that exist") \
-    X(H2, "run-owner", 1, take_from_runs, \
+    X(H2, "run-owner", 1, heap_take_from_runs, \
       "only the heap that owns a run touches its bitmap, counts and links") \
     X(H3, "kept-empty", 1, walk_bins, "at most one EMPTY run a class is kept (stage 0)") \
     X(H4, "floor-limit", 3, walk_magazine, \

@@ -1,6 +1,6 @@
 /* pool.h -- the shared pool: where heaps get runs of slots, and give them back to.
  * Purpose     a heap that needs a run goes through the stages in order:
- *               0  its own EMPTY run of that class              (heap.c; no shared memory)
+ *               0  its own EMPTY run of that class              (heap_runs.c; no shared memory)
  *               1  a stack of EMPTY runs of the class           lock-free
  *               2  a claim of UNUSED slots in an open SuperSlab lock-free; resident ones first
  *               3  a new SuperSlab: a warm one, else from the arena; may enter the OS
