@@ -327,6 +327,38 @@ static void allocates(void) {
     expect(block != NULL, "no block in a handler");
     hkm_free(block);
 }
+/* Each frees what is the other's, while there is no memory for a packet: the owner has to let go. */
+static void two_owners_in_need(void) {
+    two_owners();
+    for (unsigned t = 0; t < 2; t++) {
+        heap_mine = heaps[t];
+        out[t] = hkm_malloc(sizeclass_bytes(CLASS));
+        out[2 + t] = hkm_malloc(sizeclass_bytes(CLASS));
+        expect(out[t] != NULL && out[2 + t] != NULL, "a block");
+    }
+    heap_mine = &heap_gone;
+    while (packet_take() != NULL)
+        continue;
+}
+static void slow_path(void) { /* of any kind */
+    struct heap *heap = heap_mine = heaps[mine];
+    expect(heap_enter_own(heap), "its own lock");
+    heap_leave_own(heap);
+    expect(heap_mine == heap, "the heap is lost");
+    heap_mine = &heap_gone;
+}
+static void frees_the_others(void) { hkm_free(out[mine == 0 ? 1 : 0]); }
+/* Who waits for what the other's handler interrupted gives its block up, as does one whose own
+ * thread has the lock; what nobody freed stays. */
+static void check_in_need(void) {
+    struct hkm_stats stats = {.struct_bytes = sizeof stats};
+    for (unsigned t = 0; t < 2; t++)
+        expect(heap_enter_within(heaps[t], 1), "a lock is held still");
+    for (unsigned t = 0; t < 2; t++)
+        heap_leave(heaps[t]);
+    expect(hkm_stats_get(&stats) == 0 && stats.small_blocks_live >= 2 && stats.small_blocks_live <= 4,
+           "a block is lost that nobody freed");
+}
 static void check_owners(void) {
     struct hkm_stats stats = {.struct_bytes = sizeof stats};
     for (unsigned t = 0; t < 2; t++) {
@@ -340,6 +372,8 @@ static void check_owners(void) {
 static const struct steps_case cases[] = {
     {"two_take_the_first", 3, 2, begin_small, {take_it, take_it}, check_one_took, true},
     {"two_commit_ahead", 2, 2, begin_large, {take_it, take_it}, check_both_took, true},
+    {"handlers_in_need", 2, 2, two_owners_in_need, {slow_path, slow_path}, check_in_need, true,
+     frees_the_others},
     {"two_adopt_one_orphan", 3, 2, one_orphan, {acquire, acquire}, check_heaps, true},
     {"adopt_against_drain", 3, 2, stocked_orphan, {acquire, drain_it}, check_adopted, true},
     {"inbox_against_fill", 3, 2, three_heaps, {owner_fills, first_sends}, check_blocks, true},

@@ -130,6 +130,40 @@ static void make_others(struct heap *heap, unsigned thread, bool inside) {
     atomic_put(&heap->lock, inside ? os_thread_token() + thread : 0, relaxed);
 }
 
+Test(heap_life, a_block_freed_without_a_heap_needs_no_packet_where_its_owner_is_idle) {
+    start_arena(MIB(64));
+    struct heap *first = new_heap(); /* which would be borrowed */
+    struct heap *heap = new_heap();
+    take(heap, 9, 1);
+    make_others(heap, 1, false);
+    unsigned before = slot_free(slot_of_block(9, blocks[0]));
+    heap_free_borrowed(9, blocks[0]);
+    check(slot_free(slot_of_block(9, blocks[0])) == before + 1, "home");
+    check(atomic_get(&first->stats.remote_packets, relaxed) == 0);
+    check(atomic_get(&heap->inbox[9], relaxed) == NULL && atomic_get(&heap->lock, relaxed) == 0);
+}
+
+/* Not for ever: a signal handler's own thread may be what the owner's handler waits for. */
+Test(heap_life, a_block_freed_without_a_heap_nor_memory_waits_a_moment_for_its_owner) {
+    start_arena(MIB(64));
+    struct heap *mine = new_heap();
+    struct heap *heap = new_heap();
+    take(heap, 9, 2);
+    make_others(heap, 1, true);
+    check(heap_enter(mine), "what the handler interrupted");
+    while (arena_take_metadata(64) != NULL)
+        continue;
+    unsigned before = slot_free(slot_of_block(9, blocks[0]));
+    uint32_t begin = os_clock_ms();
+    heap_free_borrowed(9, blocks[0]);
+    check(os_clock_ms() - begin >= 40, "872 naps of 50 us");
+    check(slot_free(slot_of_block(9, blocks[0])) == before && heap_count() == 2, "it is lost");
+    check(atomic_get(&heap->lock, relaxed) == os_thread_token() + 1, "and the lock not touched");
+    make_others(heap, 1, false);
+    heap_free_borrowed(9, blocks[1]);
+    check(slot_free(slot_of_block(9, blocks[1])) == before + 1);
+}
+
 Test(heap_life, after_a_fork_whole_heaps_are_orphans_and_those_inside_are_lost) {
     start_arena(MIB(64));
     struct heap *mine = new_heap();

@@ -155,8 +155,11 @@ void heap_drain_orphan(struct heap *heap);
  * it already (a signal handler). Waits for one when all are busy and there is no memory for
  * another; NULL when there is none to wait for, or in a handler. */
 HKM_COLD struct heap *heap_borrow(void);
-/* Gives a live run's block back without a heap of one's own. */
-void heap_free_borrowed(unsigned class, void *block);
+/* Gives a block back that is dead, without a heap of one's own: straight to its owner, which is
+ * idle as a rule, else by another heap's packet. In a signal handler with no memory for a packet
+ * the block is lost if the owner does not let go of its lock for 0.1 s: what holds it may be
+ * interrupted by a handler that waits for this thread likewise. */
+HKM_COLD void heap_free_borrowed(unsigned class, void *block);
 /* In a forked child: every heap but the one of the thread that forked has lost its thread. */
 void heap_after_fork(uintptr_t forker);
 /* Likewise, of one heap: true when it was lost, its lock held by a thread that is not there. */
@@ -170,6 +173,8 @@ void heap_set_forking(bool forking);
 /* Waits for the lock; false when the calling thread holds it already (a signal handler), or when
  * the heap is lost. */
 bool heap_enter(struct heap *heap);
+/* Likewise, but gives up after so many tries (os_backoff), at least one. */
+bool heap_enter_within(struct heap *heap, unsigned tries);
 bool heap_try_enter(struct heap *heap);
 /* heap_enter for the calling thread's own heap. Until heap_leave_own a signal handler of the thread
  * sees no heap of its own, and does not touch magazines that are being worked on. */

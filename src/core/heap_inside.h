@@ -70,7 +70,7 @@ void heap_collect_group(struct heap *heap, unsigned group);
  * front, because there is no memory for packets. */
 unsigned heap_send_away(struct heap *heap, unsigned group, void **blocks, unsigned count);
 /* One block without a packet: waits for the owner's lock, leaving this one meanwhile. */
-void heap_send_directly(struct heap *heap, unsigned group, void *block);
+HKM_COLD void heap_send_directly(struct heap *heap, unsigned group, void *block);
 /* Sends home what is gathered of a group, which is something. */
 void heap_send_gathered(struct heap *heap, unsigned group);
 /* Whether others' blocks of the class are gathered, to be sent home. */

@@ -221,7 +221,8 @@ bool heap_try_enter(struct heap *heap) {
            atomic_cas(&heap->lock, &holder, os_thread_token(), acquire, relaxed);
 }
 
-HKM_INLINE bool enter(struct heap *heap) {
+/* `most` tries, or 0 for as many as it takes. */
+HKM_INLINE bool enter(struct heap *heap, unsigned most) {
     uintptr_t token = os_thread_token();
     for (unsigned attempt = 0;; attempt++) {
         uintptr_t holder = 0;
@@ -233,14 +234,17 @@ HKM_INLINE bool enter(struct heap *heap) {
             (void)heap_lose_if_held(heap, token);
             return false;
         }
+        if (most != 0 && attempt + 1 == most)
+            return false;
         os_backoff(attempt);
     }
 }
 
-bool heap_enter(struct heap *heap) { return enter(heap); }
+HKM_NOINLINE bool heap_enter_within(struct heap *heap, unsigned tries) { return enter(heap, tries); }
+bool heap_enter(struct heap *heap) { return heap_enter_within(heap, 0); }
 
 bool heap_enter_own(struct heap *heap) {
-    if (!enter(heap))
+    if (!enter(heap, 0))
         return false;
     heap_mine = &heap_gone;
     signal_fence();

@@ -20,6 +20,7 @@
 #define AWAY_LARGE 4u             /* ... and of the large one */
 #define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner, ... */
 #define INBOX_MOST_BYTES MIB(4)   /* ... and for one that is not */
+#define OWNER_TRIES 1000u         /* 0.1 s, by os_backoff */
 
 static struct heap *owner_of(struct slot *slot) {
     return heap_by_number(atomic_get(&slot->owner, relaxed) - 1);
@@ -86,17 +87,22 @@ static void deliver(struct heap *from, struct heap *to, struct packet *packet) {
     }
 }
 
-void heap_send_directly(struct heap *heap, unsigned group, void *block) {
-    heap_leave(heap);
-    unsigned class = class_in(group, block);
+/* Past all packets; false when the owner is lost, the thread interrupted it, or it is busy. */
+static HKM_COLD bool give_to_owner(unsigned class, void *block, unsigned tries) {
     struct slot *slot = slot_of_block(class, block);
     for (bool done = false; !done;) {
         struct heap *owner = owner_of(slot);
-        if (!heap_enter(owner))
-            break; /* lost */
+        if (!heap_enter_within(owner, tries))
+            return false;
         done = heap_put_alone(owner, class, &block, &block + 1) == 1; /* else it has another */
         heap_leave(owner);
     }
+    return true;
+}
+
+void heap_send_directly(struct heap *heap, unsigned group, void *block) {
+    heap_leave(heap);
+    (void)give_to_owner(class_in(group, block), block, 0); /* false: it is lost, in a child */
     (void)heap_enter(heap);
 }
 
@@ -282,11 +288,13 @@ void heap_flush_away(struct heap *heap, unsigned class, void *block) {
 
 void heap_free_borrowed(unsigned class, void *block) {
     struct heap *aside = heap_step_aside();
-    struct heap *heap = heap_borrow();
-    if (heap != NULL) { /* else a signal handler, all are busy, no memory for more: it is lost */
-        if (heap_send_home(heap, class, &block, 1) > 0)
-            heap_send_directly(heap, class, block);
-        heap_leave(heap);
+    if (!give_to_owner(class, block, 1)) {
+        struct heap *heap = heap_borrow();
+        bool left = heap == NULL || heap_send_home(heap, class, &block, 1) > 0;
+        if (heap != NULL)
+            heap_leave(heap);
+        if (left)
+            (void)give_to_owner(class, block, OWNER_TRIES);
     }
     heap_step_back(aside);
 }
