@@ -3,8 +3,8 @@
  * Every function here may be called from any thread at any time, also before
  * main() and from thread-exit destructors, unless its comment says otherwise.
  * None is async-signal-safe.  "May enter the OS" means that a call can make
- * system calls that map, commit or return memory; those without the remark
- * never do.
+ * system calls that map, commit or return memory.  All functions that allocate,
+ * resize or free may; of the others, those without the remark never do.
  *
  * Sizes and alignments are in bytes.  A block returned by any allocation
  * function here may be given to any function that takes a block.  Giving a
@@ -58,7 +58,8 @@ void *hkm_calloc(size_t count, size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_DEALLOC_
 
 /* Resizes a block, keeping the first min(old, new) bytes; the block may move.  NULL `block`
  * allocates; zero `bytes` frees the block and returns NULL, as glibc does.  On failure NULL with
- * errno ENOMEM, and the block is left as it was.  Large blocks move by mremap, without copying. */
+ * errno ENOMEM, and the block is left as it was.  Blocks of more than 4 MiB move by
+ * mremap, without copying, where the kernel can. */
 void *hkm_realloc(void *block, size_t bytes) HKM_NOEXCEPT_
     HKM_ATTR_(alloc_size(2), warn_unused_result);
 
@@ -133,7 +134,7 @@ struct hkm_stats {
 
     /* Cumulative counts since the process started. */
     uint64_t slots_stage
-        [4];        /* slots acquired from: own EMPTY, shared EMPTY, UNUSED claim, new SuperSlab */
+        [4];        /* runs acquired from: own EMPTY, shared EMPTY, UNUSED slots, new SuperSlab */
     uint64_t fills; /* front-cache fills */
     uint64_t flushes;        /* front-cache flushes */
     uint64_t drains;         /* whole-heap drains */
@@ -149,8 +150,8 @@ struct hkm_stats {
     uint64_t heaps_orphan;       /* of these, without a thread */
     uint64_t superslabs_live;    /* SuperSlabs with at least one slot in use */
     uint64_t superslabs_cached;  /* empty SuperSlabs whose pages are still held (the LRU) */
-    uint64_t slots_active;       /* slots carved into blocks, not EMPTY */
-    uint64_t slots_empty;        /* slots carved into blocks, all of them free */
+    uint64_t slots_active;       /* runs of slots carved into blocks, not all of which are free */
+    uint64_t slots_empty;        /* runs of slots carved into blocks, all of which are free */
     uint64_t small_blocks_live;  /* blocks of the size classes held by the program */
     uint64_t small_bytes_live;   /* their usable bytes */
     uint64_t large_blocks_live;  /* large blocks held by the program */
