@@ -1,6 +1,6 @@
 /* override.c -- malloc and its family, in place of the C library's.
- * Purpose     everything that glibc's malloc exports, with glibc's semantics where standards leave
- *             a choice; libhkm.a is built without this file.
+ * Purpose     the public functions of glibc's malloc, with glibc's semantics where standards leave
+ *             a choice, and C23's sized frees; libhkm.a is built without this file.
  */
 #include <inttypes.h>
 #include <limits.h>

@@ -20,9 +20,11 @@ enum { HKM_CHECK_LEVEL = HKM_CHECK };
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define HKM_COLD __attribute__((noinline, cold))
 #define HKM_NOINLINE __attribute__((noinline))
-/* What few processes run, or seldom, but then fast: not where every process's code is. */
+/* Code that few processes run, or that runs seldom, but has to be fast: apart from what every
+ * process runs. */
 #define HKM_SELDOM __attribute__((noinline, section(".text.seldom")))
-/* A large array of zeros of which little is touched: behind the others, which so share pages. */
+/* A large array of zeros of which little is touched: placed behind the others, so that these share
+ * pages. */
 #define HKM_SPARSE __attribute__((section(".bss.sparse")))
 #define HKM_INLINE static inline __attribute__((always_inline))
 #define HKM_PUBLIC __attribute__((visibility("default")))
@@ -57,7 +59,8 @@ _Static_assert(SUPERSLAB_BYTES == SUPERSLAB_SLOTS * SLOT_BYTES, "a SuperSlab is 
 
 /* ---- front caches ---- */
 #define MAGAZINE_ENTRIES_MAX 16384u
-/* Of a magazine that its largest size was not enough for, or in a program of some size. */
+/* Capacity of a magazine that overflowed at its largest size, or that was larger before the program
+ * held more than DEEP_SUPERSLABS (heap.c). */
 #define FLOODED_CAP 1024u
 #define INLINE_ROOM 1024u /* entries of the magazines' arrays in a heap's own record */
 #define PACKET_BLOCKS 62u

@@ -1,8 +1,8 @@
 /* arena.h -- the one reserved range of addresses, and the maps that describe it.
  * Purpose     reserves the range, commits it piece by piece, and says in O(1) what an address is:
  *             class_map[slot] -> class, live map -> is this the start of a live block, slot record,
- *             SuperSlab record. Hands out memory for heaps and packets. Only the arena (and the
- *             SuperSlabs through it) asks the OS for memory.
+ *             SuperSlab record. Hands out memory for heaps and packets. Nothing else in core
+ *             reserves memory, and nothing but this and superslab.c commits any for the first time.
  *
  *     Everything lies in one mapping. Each of the four pairs grows from its origin both ways, so
  *     that the first piece of both is committed by a single call; no map is inside user data.

@@ -1,4 +1,4 @@
-/* decay.c -- the clock's hand: see decay.h. */
+/* decay.c -- what is due when the clock says so; see decay.h. */
 #include "core/decay.h"
 
 #include "core/large.h"

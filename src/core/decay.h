@@ -14,8 +14,9 @@ void decay_tick(struct heap *heap);
 /* Returns everything that holds no block; the result is the number of bytes. */
 HKM_SELDOM size_t decay_all(struct heap *heap);
 /* After a failed allocation: frees what can be reused by another class or size, without the OS, and
- * waits for what other threads are giving back. False when that was tried, and nobody has begun to
- * since, who could have been in the way again. */
+ * waits for what other threads are giving back; then the allocation is to be tried again. Does
+ * nothing, and is false, after eight such attempts, or when nobody has begun to give memory back
+ * since the last one. */
 struct decay_space {
     uint32_t tries, rounds; /* 0 at first */
 };

@@ -29,9 +29,10 @@
  * Ownership   magazines: the heap's thread alone (of an orphan: whoever holds its lock). Bins,
  *             stash, and the bitmaps of its runs: whoever holds the lock. Inboxes: anyone pushes,
  *             the lock's holder takes all.
- * Locking     `lock` is taken by the owner on every slow path and never contended but when another
- *             thread tidies up for an idle owner. Nobody waits for one while holding another, and
- *             nobody holds one across a system call.
+ * Locking     `lock` is taken by the owner on every slow path, and contended only when another
+ *             thread tidies up for an idle owner. Nobody waits for one while holding another. A
+ *             holder makes no system call, except to commit metadata for a packet or an array, and
+ *             where page faults are dear (prefault.h).
  * Ordering    release of the lock pairs with acquire of the next holder; release of an inbox push
  *             pairs with acquire of the exchange that empties it.
  */
@@ -60,8 +61,8 @@ _Static_assert(sizeof(struct magazine) == 1 << MAGAZINE_SHIFT, "the class map ho
 struct bin {
     uint32_t head, tail;  /* partial runs, oldest first, by slot number */
     uint32_t empty;       /* the EMPTY run that is kept */
-    uint16_t runs;        /* that were needed since the last drain but of idle classes, ... */
-    uint16_t packets;     /* ... and the group's begun and inboxes emptied, at most 65,535 */
+    uint16_t runs;        /* needed since the last drain by the clock, at most 65,535 */
+    uint16_t packets;     /* of a group: begun, and inboxes emptied, since then; likewise */
     struct packet *stash; /* a group's packets, taken from its inbox */
 };
 
@@ -142,9 +143,10 @@ uint32_t heap_first_cap(unsigned class);
 
 /* A heap for the calling thread: an orphan, or a new one; NULL when there is no memory. */
 struct heap *heap_acquire(void);
-/* Where no orphan is: a heap whose thread had the token that this one has, which has none, and so
- * is no more; NULL when there is none. It could not leave the heap: its first malloc came in the
- * last round of key destructors, or it ended by a system call. */
+/* Where there is no orphan: a heap whose owner has the token of the calling thread, which has no
+ * heap. So it is an earlier thread's, which has ended and could not leave the heap: its first
+ * malloc came in the last round of key destructors, or it ended by a system call. NULL when there
+ * is none. */
 struct heap *heap_left_behind(void);
 /* Empties the magazines but for a few small blocks, gives every EMPTY run away, and leaves the heap
  * to be adopted. */
@@ -205,9 +207,9 @@ void *heap_take_one(struct heap *heap, unsigned class);
 unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsigned count);
 /* Inboxes and stashes go to the bitmaps, kept EMPTY runs to the pool. */
 void heap_collect(struct heap *heap);
-/* heap_collect, after flushing half of the magazines that were idle since the last drain, the whole
- * of these, the whole of all, or all but some small blocks, of which a heap may hold as many from
- * the start. By the heap's own thread, or of a heap that has none. */
+/* heap_collect, after flushing from the magazines: half (AGED) or all (IDLE) of those that were
+ * idle since the last drain; all of every one (ALL); or all but heap_first_cap of the small blocks,
+ * left for the next thread (END). By the heap's own thread, or of a heap that has none. */
 enum heap_drain { DRAIN_AGED, DRAIN_IDLE, DRAIN_ALL, DRAIN_END };
 void heap_drain(struct heap *heap, enum heap_drain how);
 

@@ -83,7 +83,7 @@ struct heap *heap_acquire(void) {
     return heap;
 }
 
-/* Not one that its thread was inside of. */
+/* Not a heap that its thread was inside of when it ended: its lock is not free. */
 HKM_COLD struct heap *heap_left_behind(void) {
     uintptr_t token = os_thread_token();
     for (uint32_t i = 0; heap_orphans() == 0 && i < heap_count(); i++) {

@@ -10,7 +10,7 @@
 #define LOOK_AT 4u    /* of them, for how full they are, ... */
 #define LOOK_BACK 32u /* ... of so many below a new one, ... */
 #define LOOKS 2u      /* ... and of the full ones for what is resident */
-#define HEAPS_SEEN 8u /* in the wide look: of more heaps it sees no more of the past */
+#define HEAPS_SEEN 8u /* in the wide look: for more heaps than that it looks back no further */
 
 #define LEFT_PART 5u  /* what may be left of a huge one, of what is held */
 #define LEFT_MIN 4u   /* slots, else it saves too little */
@@ -75,9 +75,10 @@ static bool lately_filled(uint32_t superslab, uint32_t most, uint32_t step, uint
     return filled;
 }
 
-/* Each heap is filling runs of its own: of many the newest SuperSlabs are never full. So this looks
- * back by LOOK_AT for each, but at twice LOOK_AT of these (they are other CPUs' lines), a sample
- * that is on either side of three quarters by chance. */
+/* Each heap is filling runs of its own: with many heaps the newest SuperSlabs are never full. So
+ * this looks back over LOOK_AT SuperSlabs for each heap, but only at 2 * LOOK_AT of these, because
+ * their records are on other CPUs' lines. If that leaves some out, five eighths will do: a sample
+ * of what is three quarters out may well show less than three quarters. */
 static bool filled_by_many(uint32_t superslab) {
     uint32_t heaps = atomic_get(&huge_heaps, relaxed);
     if (heaps <= 1 || !superslab_looks_due(&wide_looks))

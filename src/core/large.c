@@ -248,15 +248,16 @@ static size_t here(uint32_t slot, size_t slots) {
 }
 
 /* Has the next placement look at `slots` slots of a block, or as many of them as lie in one
- * SuperSlab, which tell of `whole` slots; not at so few that the rest of its last slot counts. */
+ * SuperSlab, which tell of `whole` slots. Not at so few that the unused rest of the last slot would
+ * decide. */
 static void watch(uint32_t first_slot, size_t slots, size_t whole) {
     uint64_t look = (uint64_t)first_slot << WATCH_SHIFT | here(first_slot, slots) << 32;
     if (slots >= PIECE_SLOTS_MIN)
         atomic_put(&watched, look | whole, relaxed);
 }
 
-/* What `count` slots tell of the `whole` block; `untouched` is what it means that none is resident.
- */
+/* What `count` slots tell of a block of `whole` slots; `untouched` is what it means if none of them
+ * is resident. */
 static void judge(uint32_t at, size_t count, size_t whole, enum superslab_use untouched) {
     if (!superslab_looks_due(&looks))
         return;

@@ -124,7 +124,8 @@ struct heap *life_heap_to_free(void) {
     return NULL;
 }
 
-/* A round later, as the key is mostly older than the program's, whose destructors allocate, too. */
+/* Does its work one round of destructors later: this key is mostly older than the program's keys,
+ * whose destructors allocate, too. */
 static void on_thread_end(void *arg) {
     struct heap *heap = life_heap_if_any();
     if (!this_thread.ending && heap != NULL) {

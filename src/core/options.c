@@ -1,5 +1,5 @@
-/* options.c -- the table of options and its reader. README.md's table is made from this one by
- * `HAKMEM_OPTIONS=help`. */
+/* options.c -- the table of options and its reader. README.md and docs/hakmem.3 have the same rows;
+ * ci/tidy compares them. */
 #include "core/options.h"
 
 #include <string.h>

@@ -10,7 +10,8 @@
  * Ordering    stage 1 stack: head = tag << 32 | slot number. Slot records are never unmapped, so a
  *             stale stack_next may be read harmlessly; the tag keeps it from being used (no ABA).
  *             Release of a push pairs with acquire of the pop.
- * Locking     none is held here, and callers hold none: stages 2 and 3 can enter the OS.
+ * Locking     pool_take, pool_take_new and pool_decay are called without a lock: stages 2 and 3 can
+ *             enter the OS. pool_give does not, and may be called with a heap's lock held.
  */
 #ifndef HKM_CORE_POOL_H
 #define HKM_CORE_POOL_H

@@ -59,7 +59,7 @@ void prefault_time(uint32_t slot) {
         is_huge(slot))
         return;
     uint64_t start = os_clock_ns();
-    *(volatile char *)arena_slot_start(slot) = 0; /* what it is */
+    *(volatile char *)arena_slot_start(slot) = 0; /* it is 0 */
     prefault_timed(os_clock_ns() - start);
 }
 

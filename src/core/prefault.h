@@ -18,7 +18,7 @@
 
 #include "core/slot.h"
 
-/* Whether pages are worth to be asked for here, as far as is known yet. */
+/* Whether it pays here to ask for pages, as far as is known yet. */
 bool prefault_pays(void);
 
 /* Makes what describes `count` slots of a SuperSlab resident, which will hold blocks of a class. */

@@ -121,7 +121,7 @@ static void misuse_line(const char *invariant, const char *keyword, const char *
         report_check_line(invariant, keyword, expected, found, about);
 }
 
-/* "; class 64, SuperSlab 3, slot 5 ACTIVE" */
+/* "; SuperSlab 3, slot 5 ACTIVE, class 64" */
 void report_place(const void *pointer) {
     uint32_t number = arena_slot_of(pointer);
     unsigned class = arena_class_of_slot(number);

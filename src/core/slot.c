@@ -102,7 +102,7 @@ static uint64_t skip_lowest(uint64_t word, unsigned count) {
     return word;
 }
 
-/* Counts blocks that go out, the last of them `last`, of so many that were free. */
+/* Counts `taken` blocks that go out, the last of them `last`, where `free` were free. */
 HKM_INLINE void count_taken(struct slot *slot, char *last, unsigned taken, unsigned free,
                             size_t bytes) {
     counter_add(&slot->free_count, (uint16_t)-taken);
@@ -114,7 +114,8 @@ HKM_INLINE void count_taken(struct slot *slot, char *last, unsigned taken, unsig
         prefault_blocks(slot, last);
 }
 
-/* slot_take for one block: of large ones a fill takes no more, nor of those first in a new run. */
+/* slot_take for one block: a fill takes no more of the largest classes, nor, at first, of blocks
+ * above 2 KiB from a new run. */
 static unsigned take_one(struct slot *slot, void **end, unsigned free, size_t bytes) {
     unsigned w = slot->first;
     unsigned words = slot_words(slot);
@@ -132,10 +133,10 @@ static unsigned take_one(struct slot *slot, void **end, unsigned free, size_t by
 
 #define FRESH_BYTES KIB(2) /* smaller ones share pages with others that are out */
 
-/* How many of `count` to take. Of blocks that were never out half as many as were, and one more,
- * and not together with others: malloc prefetches the block that the next call will get, and if the
- * program needs one at a time, and never touches that one, each call walks the page tables for a
- * page that is not there. */
+/* How many of `count` blocks to take. Those that were out before go first, by themselves. Then, of
+ * those that never were, half as many as have been out, and one more. (malloc prefetches the block
+ * that the next call will get. If the program needs one at a time, and never touches that next one,
+ * each such prefetch walks the page tables for a page that is not there.) */
 static unsigned few_fresh(struct slot *slot, unsigned count, unsigned free) {
     unsigned others = free - slot->fresh;
     if (others > 0)

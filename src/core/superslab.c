@@ -563,10 +563,10 @@ static void release_in(uint32_t superslab, uint32_t mask, uint32_t now_ms) {
         atomic_sub(&held_count, 1, relaxed);
         make_available(superslab, ss);
     } else if (before == 0 || !bitset_test(superslab_open, superslab)) {
-        /* Also when the bit is set: somebody who saw no slot may be about to clear it, and looks
-         * again after that. Only a read-modify-write of ours makes sure that he then sees these.
-         * Where others had been released before, it was for the first of these, and he sees them
-         * all. */
+        /* Also when the bit is set: a thread that saw no slot may be about to clear it, and looks
+         * again after that. Only a read-modify-write here makes sure that it then sees these slots.
+         * Where others had been released before, their releaser did that, and that thread sees
+         * them all. (CONCURRENCY.md, open.) */
         bitset_give(superslab_open, superslab);
         close_if_full(superslab); /* others may have claimed all of it meanwhile */
     }

@@ -108,8 +108,8 @@ bool superslab_soil(uint32_t first_slot, size_t count);
  * is another one. */
 void superslab_wash(uint32_t first_slot, size_t count, bool renewed);
 
-/* Has the pages of SuperSlabs that the caller took be huge, or small, where none is resident
- * already. Enters the OS where that changes something. make_huge returns how many that were. */
+/* Makes the pages of SuperSlabs that the caller took huge, or small, where none is resident yet.
+ * Enters the OS where that changes something. make_huge returns how many SuperSlabs it changed. */
 size_t superslab_make_huge(uint32_t first, size_t count);
 void superslab_make_small(uint32_t first, size_t count);
 /* Makes a SuperSlab with small pages huge, some of which are resident; the caller holds slots of
@@ -120,8 +120,9 @@ HKM_SELDOM bool superslab_collapse(uint32_t superslab);
 enum superslab_use { USE_UNKNOWN, USE_SPARSE, USE_FILLED };
 enum superslab_use superslab_use(uint32_t first_slot, size_t count);
 
-/* When to look, or to try something: after a look in vain the next ones are left out, twice as many
- * and one as after the look before, at most `most`. `skip` is 0 after one that was not in vain. */
+/* When to look at something, or try it, at a cost. After a look in vain the next `skip` ones are
+ * left out; with each in a row `skip` becomes twice that and one, at most `most`. After any other
+ * look it is 0. */
 struct superslab_looks {
     ATOMIC(uint32_t) skip, skipped;
 };

@@ -4,7 +4,8 @@
  *             call. A simulation replaces this file. Checked builds let a test make calls fail and
  *             set the clock (struct os_test); a release build has nothing of that.
  * Errors      functions that can fail return 0 or an errno value, and leave errno as it was.
- * Locking     none is needed, and no caller holds a lock across a call that maps memory.
+ * Locking     none is needed. Callers hold no lock across a call that maps memory, except that a
+ *             heap's may be held while metadata is committed, and for os_populate.
  */
 #ifndef HKM_OS_OS_H
 #define HKM_OS_OS_H
