@@ -1,5 +1,5 @@
 /* text.h -- lines of text put together without allocating, for reports written in any state.
- * Purpose     a buffer on the caller's stack; what does not fit is cut off. Async-signal-safe.
+ * Purpose     a buffer of the caller's; what does not fit is cut off. Async-signal-safe.
  */
 #ifndef HKM_BASE_TEXT_H
 #define HKM_BASE_TEXT_H

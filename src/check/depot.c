@@ -95,7 +95,8 @@ HKM_INLINE uintptr_t last_frame(uintptr_t here) {
     return known ? stack_high - 2 * sizeof here : 0;
 }
 
-/* Who has no frame pointers has anything there, and what once was a stack may be unmapped. */
+/* Code without frame pointers leaves anything in the register, perhaps the address of a stack that
+ * has been unmapped since. */
 static HKM_NOINLINE bool is_there(uintptr_t frame) {
     uintptr_t pair[2];
     return os_peek((const void *)frame, pair, sizeof pair);

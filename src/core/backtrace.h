@@ -9,12 +9,12 @@
 
 #include "base/config.h"
 
-/* Writes lines "  0x... name+0x..." to stderr. Async-signal-safe; for the thread that report_begin
- * let in, for which it writes nothing in the midst of itself. */
+/* Writes lines "  0x... name+0x..." to stderr. Async-signal-safe, but only for the thread that
+ * report_begin let in; a call that interrupts another one, after a fault in it, writes nothing. */
 void backtrace_print(void);
 
-/* Writes one such line, of the address alone where nobody says what lies there: the mappings can
- * not be read, or the code was unloaded. Likewise. */
+/* Writes one such line; without a name where the mappings can not be read, or the code was
+ * unloaded. Likewise. */
 void backtrace_name(uintptr_t address);
 
 #endif

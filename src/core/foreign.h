@@ -1,8 +1,7 @@
 /* foreign.h -- pointers that are not of the arena.
  * Purpose     a block of glibc's own malloc (from a library that dlmopen bound deep, or from
  *             before the preload took effect) is handed to glibc; anything else is misuse, and is
- *             named. What a pointer is gets known from the list of mappings before anything is read
- *             there.
+ *             named. The list of mappings tells what a pointer is, before anything is read there.
  */
 #ifndef HKM_CORE_FOREIGN_H
 #define HKM_CORE_FOREIGN_H

@@ -24,9 +24,9 @@
 /* Chooses the pages of a SuperSlab that the caller has just taken for runs of the classes. */
 void huge_from_start(uint32_t superslab);
 
-/* Where prefault_pays, but not for SuperSlab 0, which has a guard: slots were claimed that are not
- * resident, `count` from `first` on, and are not carved or placed yet. Makes their SuperSlab huge
- * if that pays by now. */
+/* To be called where prefault_pays, when `count` slots from `first` on have been claimed that are
+ * not resident, before they are carved or placed. Makes their SuperSlab huge if that pays by now.
+ * Not for SuperSlab 0, which has a guard. */
 bool huge_later(uint32_t first, unsigned count);
 /* The same for a run of a class. What describes a SuperSlab whose pages are huge costs more faults
  * than it does, and will be in use soon: it is asked for with the first run. */
@@ -35,12 +35,12 @@ void huge_later_run(uint32_t first, unsigned class);
 /* Whether a SuperSlab may have a huge page although `left` slots of it are in no use yet. */
 bool huge_affords(size_t left);
 
-/* Whether the system's setting, in the file `path`, is that there be no huge pages at all; the
- * kernel does not ask it when it makes one later. Not where the file can not be read. */
+/* Whether the system's setting, in the file `path`, forbids huge pages altogether: the kernel does
+ * not heed it in MADV_COLLAPSE, so we have to. False where the file can not be read. */
 bool huge_never(const char *path);
 
-/* There are so many heaps now: of whoever makes them. With more than a few threads nothing is made
- * huge later. Not a function of huge.c, whose code a small program does not run. */
+/* How many heaps there are, written by heap_life.c as it makes them. With more than a few threads
+ * nothing is made huge later. (A variable, because a small program does not run huge.c's code.) */
 extern ATOMIC(uint32_t) huge_heaps;
 
 #endif

@@ -135,9 +135,10 @@ HKM_INLINE unsigned slot_stretch(void *const *blocks, unsigned most, ptrdiff_t s
 }
 
 /* The number of the block that starts `offset` bytes behind the first; 2^46 or more for any other
- * place of its run. The inverse is 2^42 / bytes, rounded up: the bits below 42 of the product are
- * less than a run's length, 2^21, where a block starts, and at least the inverse, 2^24 or more,
- * elsewhere. Rotated to the top, what is between makes the number too large. */
+ * place of its run. The inverse is 2^42 / bytes, rounded up, so the number is the product >> 42.
+ * The product's lower 42 bits are less than a run's length, 2^21, where a block starts, and at
+ * least the inverse, 2^24 or more, elsewhere. So bits 24 to 41 are 0 exactly where a block starts;
+ * they are rotated to the top, where they make any other number too large. */
 HKM_INLINE uint64_t slot_exact_index(uint64_t inverse, uint64_t offset) {
     uint64_t product = offset * inverse >> 24;
     return product >> 18 | product << 46;
