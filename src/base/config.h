@@ -1,5 +1,6 @@
-/* config.h -- every constant that shapes the allocator, and the compiler's words for it.
- * Purpose     one place for the numbers; the relations between them are asserted here.
+/* config.h -- the constants that more than one module depends on, and the compiler's words.
+ * Purpose     one place for the numbers; the relations between them are asserted here. What only
+ *             one module decides by stands at the head of its .c file.
  *             HKM_CHECK (0 release, 1 and 2 debug) is read here and nowhere else: code says
  *             `if (HKM_CHECK_LEVEL >= 1)`, so that every build compiles every line.
  */
