@@ -1,8 +1,9 @@
 /* os.h -- the contract with the operating system: everything the allocator asks of it.
  * Purpose     reserve, commit and purge address space; time; waiting; writing a report. One
  *             file per system implements it (os_linux.c); the rest of the tree makes no system
- *             call. A simulation replaces this file. Checked builds let a test make calls fail and
- *             set the clock (struct os_test); a release build has nothing of that.
+ *             call, except signals' in report.c and prctl's in override_prctl.c. A simulation
+ *             replaces this file. Checked builds let a test make calls fail and set the clock
+ *             (struct os_test); a release build has nothing of that.
  * Errors      functions that can fail return 0 or an errno value, and leave errno as it was.
  * Locking     none is needed. Callers hold no lock across a call that maps memory, except that a
  *             heap's may be held while metadata is committed, and for os_populate.
