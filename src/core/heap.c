@@ -31,7 +31,7 @@ uint32_t heap_cap_max(unsigned class) {
     return cap < 2 ? 2 : (uint32_t)cap;
 }
 
-/* What every heap may hold from the start; few of the blocks that are mid-large. */
+/* FIRST_CAP_BYTES of blocks, but at least 4, of large ones 2 or 1. */
 uint32_t heap_first_cap(unsigned class) {
     size_t bytes = sizeclass_bytes(class);
     size_t cap = FIRST_CAP_BYTES / bytes;
@@ -72,8 +72,7 @@ static void **cut_array(struct heap *heap, uint32_t room) {
     return base;
 }
 
-/* What the short arrays of a heap can come to: each at every size on its way up, growing fourfold.
- */
+/* Room for all short arrays that a heap may cut: each magazine's at every size on its way up. */
 static size_t arrays_bytes(void) {
     size_t entries = 0;
     for (unsigned class = 1; class < CLASS_COUNT; class ++) {
@@ -107,15 +106,15 @@ struct heap *heap_make(void) {
 
 /* ---- fill and flush ---- */
 
-/* What comes out of a deep magazine lies wherever it was freed, where bitmaps give neighbours. It
- * is had for less work, which is worth more while the program's memory is in the processor's
- * caches; beyond that the neighbours are, and the runs that the magazine's blocks would pin. */
+/* Blocks out of a deep magazine lie anywhere, those out of bitmaps side by side. The former take
+ * less work, which counts while the program's memory fits into the processor's caches; beyond that
+ * the neighbours count for more, and the runs that the magazine's blocks would pin. */
 static bool may_be_deep(void) { return superslab_held() <= DEEP_SUPERSLABS; }
 
 /* A magazine that overflows or runs dry again gets more room, while its heap's share lasts. Beyond
- * a little of it only one that does both in turn, while none of others' blocks are gathered: where
- * blocks come from another thread, go to one, or are exchanged, a large magazine would only keep
- * more of them from their way. */
+ * ONE_WAY_BYTES only one that does both in turn, and whose heap gathers no other heaps' blocks of
+ * the class: where blocks come from another thread, go to one, or are exchanged, a large magazine
+ * would only hold them up. */
 static void grow(struct heap *heap, struct magazine *m, unsigned class, bool spilled) {
     bool first = m->trips == 0;
     bool turned = !first && (m->trips & 1) != spilled;
@@ -146,9 +145,9 @@ static void grow(struct heap *heap, struct magazine *m, unsigned class, bool spi
 
 /* A program that frees more than the largest magazine holds will allocate as much again, and is
  * better served from the bitmaps, where neighbours come out together, than from a deep stack in the
- * order of the frees. From the first overflow to the next drain such a magazine is a small one, as
- * is one that was deep before the program became larger: each flush sends home twice as much as
- * comes in until the next. */
+ * order of the frees. So from its first overflow to the next drain such a magazine shrinks, as does
+ * one that was deep before the program grew: not at once, but with each flush, which sends home
+ * twice as much as comes in until the next. */
 static void shrink_flooded(struct heap *heap, struct magazine *m, unsigned class) {
     uint32_t cap = magazine_held(m) + FLUSH_MOST / 2;
     m->cap_max = cap > FLOODED_CAP ? cap : FLOODED_CAP;

@@ -32,15 +32,16 @@ HKM_INLINE uint32_t magazine_held(const struct magazine *m) {
 
 /* ---- heap_runs.c ---- */
 
-/* A run of the class from elsewhere, linked; false when there is none, or the heap was lost. Leaves
- * the lock meanwhile. `own`: for the heap's own thread, whose idle magazines may be emptied. */
+/* A run of the class, linked: of an orphan, another heap or the pool. False when there is none, or
+ * the heap was lost. Leaves the lock meanwhile. `own`: for the heap's own thread, whose idle magazines may be emptied. */
 bool heap_get_run(struct heap *heap, unsigned class, bool own);
-/* Moves up to `want` free blocks of own runs to out[], the first that is to be used last. */
+/* Moves up to `want` free blocks of own runs to out[], those of a kept EMPTY run only where there
+ * are no others (stage 0). As in a magazine the last of out[] will be handed out first. */
 unsigned heap_take_from_runs(struct heap *heap, unsigned class, void **out, unsigned want);
 /* Puts blocks home one by one, up to `end` or the first that is of another heap's run; returns how
  * many they were. */
 unsigned heap_put_alone(struct heap *heap, unsigned class, void *const *blocks, void *const *end);
-/* Gives up the last run in the list if nothing of it is out: it would stay ACTIVE for nobody. */
+/* Gives up the last run in the list if none of it is out: no block coming home would do so. */
 void heap_drop_unused(struct heap *heap, unsigned class);
 /* The EMPTY run that a bin keeps, to the pool. */
 HKM_INLINE void heap_give_kept(struct bin *bin) {

@@ -36,7 +36,7 @@ HKM_INLINE unsigned class_in(unsigned group, const void *block) {
     return group_is_mixed(group) ? class_in_mixed(group, block) : group;
 }
 
-/* What the run's record says, too, but while another thread is changing both (S23). */
+/* As the run's record says, too, except while another thread is changing both (S23). */
 static uint32_t owner_id(const void *block) { return arena_owner_of_slot(arena_slot_of(block)); }
 
 /* Takes the whole inbox of a group into its stash. */
@@ -57,10 +57,10 @@ static void empty_inbox(struct heap *heap, unsigned group) {
     atomic_sub(&heap->inbox_bytes, units * 16, relaxed);
 }
 
-/* Whether what waits for a heap is too much for an owner that is idle, which is looked at where it
- * passes a multiple of what may wait: then there were no fills since the last look. Who is at work
- * empties an inbox when a magazine of the class runs dry, and all with the next drain; to be helped
- * would only stop him, and cost a look at all classes. */
+/* Whether to empty a heap's inboxes in its owner's place; asked when the bytes that wait pass a
+ * multiple of INBOX_HELP_BYTES. Yes if the owner had no fill since the last time, or if very much
+ * waits. An owner at work empties an inbox when a magazine of the class runs dry, and all with the
+ * next drain: help would only keep it from its lock, and cost a look at all classes. */
 static bool needs_help(struct heap *to, size_t before, size_t waiting) {
     if (before / INBOX_HELP_BYTES == waiting / INBOX_HELP_BYTES)
         return false;
@@ -168,7 +168,7 @@ unsigned heap_take_from_stash(struct heap *heap, unsigned class, void **out, uns
     return got;
 }
 
-/* What has no room in its own magazine goes home. */
+/* What has no room in its class's magazine goes home. */
 void heap_open_packets(struct heap *heap, unsigned class) {
     unsigned group = packet_group(class);
     struct bin *bin = &heap->bins[group];

@@ -150,7 +150,7 @@ unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsign
             *away++ = *at++;
         else if (end - at > 1 && are_neighbours(at, bytes))
             at += put_home(heap, slot, class, at, (unsigned)(end - at));
-        else /* what stands in no order does so for a while */
+        else /* blocks in no order: so will the next ones be */
             at += heap_put_alone(heap, class, at, end - at < ALONE_MOST ? end : at + ALONE_MOST);
     }
     if (away == blocks)
@@ -158,7 +158,6 @@ unsigned heap_send_home(struct heap *heap, unsigned class, void **blocks, unsign
     return heap_send_away(heap, packet_group(class), blocks, (unsigned)(away - blocks));
 }
 
-/* Kept EMPTY runs last: stage 0. */
 unsigned heap_take_from_runs(struct heap *heap, unsigned class, void **out, unsigned want) {
     struct bin *bin = &heap->bins[class];
     unsigned got = 0;
@@ -178,7 +177,7 @@ unsigned heap_take_from_runs(struct heap *heap, unsigned class, void **out, unsi
                     "H2 a listed run is the heap's own, and of the list's class", slot);
         got += slot_take(slot, out + want - got, want - got);
         if (slot_free(slot) > 0)
-            break; /* that were never out */
+            break; /* never out: see few_fresh in slot.c */
         unlink(bin, slot);
     }
     if (got < want)
@@ -211,9 +210,9 @@ static HKM_SELDOM bool inherit(struct heap *heap, unsigned class) {
     return bin->head != 0;
 }
 
-/* Where each of many threads would hold a run of every class that it ever used, the runs go to who
- * needs them: one of which half is free, from another thread's heap; and what that keeps EMPTY
- * goes to the pool. Not small blocks: neighbours in a cache line should stay with one thread. */
+/* Many threads would each hold a run of every class that they ever used. So a heap takes over a run
+ * of which at least half is free from another thread's heap; and what that keeps EMPTY goes to the
+ * pool. Not of small blocks: neighbours in a cache line should stay with one thread. */
 static HKM_SELDOM bool share(struct heap *heap, unsigned class) {
     struct bin *bin = &heap->bins[class];
     uint32_t end = heap_count();
@@ -244,11 +243,11 @@ void heap_drop_unused(struct heap *heap, unsigned class) {
         run_emptied(heap, slot_at(tail));
 }
 
-/* The lock is free meanwhile, because stage 3 can enter the OS. Before it does, the heap's own
- * thread lets go of what it has not used lately: a few blocks in idle magazines can pin many runs,
- * which other classes could have instead of a SuperSlab that is not warm. Not again and again: then
- * what is idle is needed soon, and the program is larger than its SuperSlabs. When blocks of the
- * class come home meanwhile, these will do, and the run is given back. */
+/* Leaves the lock for the pool, which can enter the OS. Before stage 3 the heap's own thread drains
+ * what it has not used lately: a few blocks in idle magazines can pin many runs, which other classes
+ * could have instead of a SuperSlab that is not warm. Not again and again: then what is idle is
+ * needed soon. If blocks of the class came home while the lock was free, these will do, and the run
+ * is given back. */
 bool heap_get_run(struct heap *heap, unsigned class, bool own) {
     if (heap_orphans() > 0 && inherit(heap, class))
         return true;
