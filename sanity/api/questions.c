@@ -132,6 +132,21 @@ static void purge_returns_what_was_free(void) {
     hkm_free(block);
 }
 
+/* What the big cache holds is idle, too. */
+static void a_trim_with_a_pad_looks_at_the_big_cache(void) {
+    void *block = hkm_malloc(20 * MIB);
+    REQUIRE(block != NULL, "hkm_malloc");
+    memset(block, 1, 20 * MIB);
+    (void)hkm_purge();
+    hkm_free(block);
+    struct hkm_stats before = stats_now();
+    EXPECT(before.bytes_large_cached >= 20 * MIB, "a freed block of 20 MiB is not cached");
+    int large = hkm_malloc_trim(64 * MIB), small = hkm_malloc_trim(MIB);
+    EXPECT(large == 0, "less is idle than the pad: expected 0, found %d", large);
+    EXPECT(small == 1, "20 MiB are idle: expected 1, found %d", small);
+    EXPECT(stats_now().bytes_large_cached == 0, "the cache is still there");
+}
+
 static void version_is_the_headers(void) {
     char text[40];
     snprintf(text, sizeof text, "%d.%d.%d", HKM_VERSION_MAJOR, HKM_VERSION_MINOR,
@@ -222,6 +237,7 @@ static const struct check checks[] = {
     CHECK(expand_never_moves_and_extends_or_leaves_the_block),
     CHECK(owns_tells_live_blocks_from_everything_else),
     CHECK(purge_returns_what_was_free),
+    CHECK(a_trim_with_a_pad_looks_at_the_big_cache),
     CHECK(version_is_the_headers),
     CHECK(stats_fill_only_the_struct_bytes_given),
     CHECK(live_counts_are_exact_in_one_thread),

@@ -155,7 +155,7 @@ static void fork_beside_a_freer(void) {
     pthread_join(freer, NULL);
 }
 
-static void an_atfork_handler_older_than_the_first_malloc_allocates_in_the_child(void) {
+static void an_atfork_handler_older_than_the_allocators_allocates_in_the_child(void) {
     in_child(fork_beside_a_freer, CHECK_SECONDS);
 }
 
@@ -231,12 +231,21 @@ static const struct check checks[] = {
 #define CHECK(name, hakmem_only)                                                                   \
     { #name, name, hakmem_only }
     CHECK(a_handler_amid_the_first_malloc_of_a_child_allocates, 1),
-    CHECK(an_atfork_handler_older_than_the_first_malloc_allocates_in_the_child, 1),
+    CHECK(an_atfork_handler_older_than_the_allocators_allocates_in_the_child, 1),
     CHECK(a_child_of_a_handler_goes_on_with_the_malloc_that_it_interrupted, 1),
 };
 
+static void in_preinit(int argc, char **argv, char **environment) {
+    (void)argc;
+    (void)argv;
+    (void)environment;
+    if (pthread_atfork(NULL, NULL, allocate_at_fork) != 0) /* before the allocator's constructor */
+        _exit(1);
+}
+
+__attribute__((section(".preinit_array"),
+               used)) static void (*const preinit_entry)(int, char **, char **) = in_preinit;
+
 int main(int argc, char **argv) {
-    if (pthread_atfork(NULL, NULL, allocate_at_fork) != 0) /* before there is a malloc */
-        return 1;
     return run_checks(checks, COUNT_OF(checks), argc, argv);
 }

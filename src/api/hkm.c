@@ -4,6 +4,7 @@
 #include "api/entry.h"
 #include "check/check.h"
 #include "core/decay.h"
+#include "core/large.h"
 #include "core/life.h"
 #include "core/stats.h"
 #include "core/superslab.h"
@@ -47,7 +48,7 @@ HKM_PUBLIC size_t hkm_purge(void) {
 }
 
 HKM_PUBLIC int hkm_malloc_trim(size_t pad) {
-    if (pad > 0 && superslab_idle_dirty() <= pad)
+    if (pad > 0 && superslab_idle_dirty() + large_cached_bytes() <= pad)
         return 0;
     return hkm_purge() > 0;
 }

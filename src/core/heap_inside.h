@@ -33,7 +33,8 @@ HKM_INLINE uint32_t magazine_held(const struct magazine *m) {
 /* ---- heap_runs.c ---- */
 
 /* A run of the class, linked: of an orphan, another heap or the pool. False when there is none, or
- * the heap was lost. Leaves the lock meanwhile. `own`: for the heap's own thread, whose idle magazines may be emptied. */
+ * the heap was lost. Leaves the lock meanwhile. `own`: for the heap's own thread, whose idle
+ * magazines may be emptied. */
 bool heap_get_run(struct heap *heap, unsigned class, bool own);
 /* Moves up to `want` free blocks of own runs to out[], those of a kept EMPTY run only where there
  * are no others (stage 0). As in a magazine the last of out[] will be handed out first. */

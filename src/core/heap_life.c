@@ -240,7 +240,9 @@ HKM_INLINE bool enter(struct heap *heap, unsigned most) {
     }
 }
 
-HKM_NOINLINE bool heap_enter_within(struct heap *heap, unsigned tries) { return enter(heap, tries); }
+HKM_NOINLINE bool heap_enter_within(struct heap *heap, unsigned tries) {
+    return enter(heap, tries);
+}
 bool heap_enter(struct heap *heap) { return heap_enter_within(heap, 0); }
 
 bool heap_enter_own(struct heap *heap) {

@@ -244,10 +244,10 @@ void heap_drop_unused(struct heap *heap, unsigned class) {
 }
 
 /* Leaves the lock for the pool, which can enter the OS. Before stage 3 the heap's own thread drains
- * what it has not used lately: a few blocks in idle magazines can pin many runs, which other classes
- * could have instead of a SuperSlab that is not warm. Not again and again: then what is idle is
- * needed soon. If blocks of the class came home while the lock was free, these will do, and the run
- * is given back. */
+ * what it has not used lately: a few blocks in idle magazines can pin many runs, which other
+ * classes could have instead of a SuperSlab that is not warm. Not again and again: then what is
+ * idle is needed soon. If blocks of the class came home while the lock was free, these will do, and
+ * the run is given back. */
 bool heap_get_run(struct heap *heap, unsigned class, bool own) {
     if (heap_orphans() > 0 && inherit(heap, class))
         return true;

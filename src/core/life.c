@@ -64,6 +64,12 @@ static void fork_child(void) {
 static void fork_prepare(void) { heap_set_forking(true); }
 static void fork_parent(void) { heap_set_forking(false); }
 
+/* Not by the first allocation, which may be pthread_atfork's own: it holds glibc's lock of these
+ * handlers then, and waits for it here. A fork before all constructors is that of one thread. */
+__attribute__((constructor(101))) static void hear_of_forks(void) {
+    (void)pthread_atfork(fork_prepare, fork_parent, fork_child);
+}
+
 static void check_fork(void) {
     if (unlikely(atomic_get(&fork_word, acquire) != FORK_NONE))
         after_fork();
@@ -170,7 +176,6 @@ static bool start(void) {
         watch_start();
     if (anew && options.prewarm > 0)
         prewarm();
-    (void)pthread_atfork(fork_prepare, fork_parent, fork_child);
     thread_end_known = pthread_key_create(&thread_end, on_thread_end) == 0;
     if (options.crash_report != 0)
         report_install();
