@@ -58,8 +58,9 @@ void *hkm_calloc(size_t count, size_t bytes) HKM_NOEXCEPT_ HKM_ATTR_DEALLOC_
 
 /* Resizes a block, keeping the first min(old, new) bytes; the block may move.  NULL `block`
  * allocates; zero `bytes` frees the block and returns NULL, as glibc does.  On failure NULL with
- * errno ENOMEM, and the block is left as it was.  Blocks of more than 4 MiB move by
- * mremap, without copying, where the kernel can. */
+ * errno ENOMEM, and the block is left as it was; to make a block smaller does not fail, at worst
+ * it stays as long as it is.  Blocks of more than 4 MiB move by mremap, without copying, where the
+ * kernel can. */
 void *hkm_realloc(void *block, size_t bytes) HKM_NOEXCEPT_
     HKM_ATTR_(alloc_size(2), warn_unused_result);
 

@@ -1,6 +1,6 @@
 /* limits.c -- under limits of address space, of data, and with all memory locked, the program
- * starts, gets NULL and ENOMEM when memory is used up, keeps every block intact, and can allocate
- * again afterwards.
+ * starts, gets NULL and ENOMEM when memory is used up, keeps every block intact, can make blocks
+ * smaller, and can allocate again afterwards.
  */
 #include "check.inc"
 
@@ -150,6 +150,49 @@ static void locked_memory_does_not_fill_the_reserve(void) {
     run_limited(-1, 0, "--locked-from-start");
 }
 
+/* Each to less than half of what it was, when nothing of any size is to be had. */
+static int shrinking_child(size_t limit) {
+    static const size_t from[] = {100, 1000, 3000, 50000, 100000, 600 * KIB, MIB, 3 * MIB};
+    static const size_t to[] = {1, 33, 1000, 20, 300, 100, 5000, 150000};
+    void *blocks[COUNT_OF(from)], *heads[20];
+    size_t counts[20], sizes = 0;
+    void (*sized)(void *, size_t);
+    void *entry = dlsym(RTLD_DEFAULT, "free_sized");
+    memcpy(&sized, &entry, sizeof sized);
+    for (size_t i = 0; i < COUNT_OF(from); i++) {
+        blocks[i] = malloc(from[i]);
+        REQUIRE(blocks[i] != NULL, "malloc(%zu)", from[i]);
+        pattern_fill(blocks[i], from[i], i);
+    }
+    for (size_t bytes = 4 * MIB; bytes >= 16; bytes /= 2, sizes++)
+        counts[sizes] = allocate_until_null(bytes, limit / bytes + 1, &heads[sizes]);
+    for (size_t i = 0; i < COUNT_OF(from); i++) {
+        errno = 0;
+        void *less = realloc(blocks[i], to[i]);
+        REQUIRE(less != NULL, "realloc from %zu to %zu: expected a block", from[i], to[i]);
+        EXPECT(errno == 0, "realloc from %zu to %zu: expected no errno, found %d", from[i], to[i],
+               errno);
+        EXPECT(malloc_usable_size(less) >= to[i], "realloc from %zu to %zu: usable size %zu",
+               from[i], to[i], malloc_usable_size(less));
+        EXPECT(pattern_intact(less, to[i] & ~(size_t)7, i), "realloc from %zu to %zu: damaged",
+               from[i], to[i]);
+        blocks[i] = less;
+    }
+    for (size_t i = 0; i < COUNT_OF(from); i++) {
+        if (sized != NULL && i % 2 == 0)
+            sized(blocks[i], to[i]);
+        else
+            free(blocks[i]);
+    }
+    for (size_t i = 0, bytes = 4 * MIB; i < sizes; i++, bytes /= 2)
+        expect_intact_and_free(heads[i], bytes, counts[i]);
+    return check_failures > 0;
+}
+
+static void a_block_can_be_made_smaller_without_memory(void) {
+    run_limited(RLIMIT_AS, room(64 * MIB), "--shrink");
+}
+
 static void failure_leaves_blocks_of_other_threads_alone(void) {
     run_limited(RLIMIT_AS, room(256 * MIB), "--threads");
 }
@@ -218,6 +261,7 @@ static const struct check checks[] = {
     CHECK(runs_with_small_and_with_unlimited_stack, 0),
     CHECK(runs_with_few_file_descriptors, 0),
     CHECK(locked_memory_does_not_fill_the_reserve, 0),
+    CHECK(a_block_can_be_made_smaller_without_memory, 0),
     CHECK(failure_leaves_blocks_of_other_threads_alone, 0),
     CHECK(two_gib_of_live_blocks_need_few_mappings, 1),
 };
@@ -229,6 +273,8 @@ int main(int argc, char **argv) {
         return limited_child(strtoul(argv[2], NULL, 10));
     if (strcmp(mode, "--works") == 0)
         return working_child();
+    if (strcmp(mode, "--shrink") == 0)
+        return shrinking_child(strtoul(argv[2], NULL, 10));
     if (strcmp(mode, "--threads") == 0)
         return exhausting_child();
     if (strcmp(mode, "--locked-from-start") == 0) {

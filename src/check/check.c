@@ -436,8 +436,25 @@ static void *resize_large(struct place *place, size_t old, size_t bytes, const v
     return to;
 }
 
+/* A block that is long enough stays as it is. */
+static void *stay(struct place *place, size_t old, size_t bytes, const void *frame) {
+    atomic_add(&overhead[place->class >= CLASS_COUNT], old - bytes, relaxed);
+    if (!become(place, BLOCK_LIVE, BLOCK_CHANGING, 0))
+        report_dead("realloc", place->start);
+    resized(place, old, bytes, frame);
+    (void)become(place, BLOCK_CHANGING, BLOCK_LIVE, 0);
+    end(place);
+    return place->start;
+}
+
 static void *resize_by_copy(struct place *place, size_t old, size_t bytes, const void *frame) {
+    int saved = errno;
     void *to = check_malloc(bytes, frame);
+    if (to == NULL && bytes <= old) { /* as core does */
+        (void)begin();
+        errno = saved;
+        return stay(place, old, bytes, frame);
+    }
     if (to == NULL)
         return NULL;
     memcpy(to, place->start, old < bytes ? old : bytes);
@@ -460,7 +477,12 @@ static void *resize_unrecorded(void *block, size_t bytes, const void *frame) {
         return to;
     }
     end(NULL); /* what follows are calls of their own */
+    int saved = errno;
     void *to = check_malloc(bytes, frame);
+    if (to == NULL && bytes <= has - REDZONE_BYTES) {
+        errno = saved;
+        return block;
+    }
     if (to == NULL)
         return NULL;
     memcpy(to, block, has - REDZONE_BYTES < bytes ? has - REDZONE_BYTES : bytes);
@@ -482,15 +504,8 @@ void *check_realloc(void *block, size_t bytes, const void *frame) {
     }
     if (place.class >= CLASS_COUNT && want > SMALL_BYTES_MAX / 2)
         return resize_large(&place, old, bytes, frame);
-    if (place.class < CLASS_COUNT && want <= place.bytes && want >= place.bytes / 2) {
-        atomic_add(&overhead[0], old - bytes, relaxed);
-        if (!become(&place, BLOCK_LIVE, BLOCK_CHANGING, 0))
-            report_dead("realloc", block);
-        resized(&place, old, bytes, frame);
-        (void)become(&place, BLOCK_CHANGING, BLOCK_LIVE, 0);
-        end(&place);
-        return block;
-    }
+    if (place.class < CLASS_COUNT && want <= place.bytes && want >= place.bytes / 2)
+        return stay(&place, old, bytes, frame);
     end(NULL); /* what follows are calls of their own */
     return resize_by_copy(&place, old, bytes, frame);
 }

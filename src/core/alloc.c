@@ -237,12 +237,15 @@ HKM_NOINLINE void alloc_free_away(const char *call, void *block, uint32_t offset
 
 HKM_NOINLINE void alloc_free(const char *call, void *block) { front_free(call, block); }
 
+static ATOMIC(bool) stays_long; /* a block that was to shrink by more than half stayed as it was */
+
 void alloc_check_size(const char *call, const void *block, size_t bytes) {
     if (block == NULL || !arena_contains(block))
         return;
     size_t has = alloc_usable(call, block);
     /* realloc leaves a block that shrinks by less than half where it is */
-    if (bytes > has || (bytes < has / 2 && alloc_good_size(bytes) != has))
+    bool long_for = bytes < has / 2 && alloc_good_size(bytes) != has;
+    if (bytes > has || (long_for && !atomic_get(&stays_long, relaxed)))
         report_size(call, block, has, bytes);
 }
 
@@ -253,10 +256,17 @@ void alloc_free_sized(const char *call, void *block, size_t bytes) {
 
 /* ---- resize ---- */
 
+/* What shrinks stays where it is when there is no memory: programs count on that. */
 static void *resize_by_copy(void *block, size_t old, size_t bytes) {
+    int saved = errno;
     void *to = alloc_any(bytes);
-    if (to == NULL)
-        return NULL;
+    if (unlikely(to == NULL)) {
+        if (bytes > old)
+            return NULL;
+        atomic_put(&stays_long, true, relaxed);
+        errno = saved;
+        return block;
+    }
     memcpy(to, block, old < bytes ? old : bytes);
     alloc_free("realloc", block);
     return to;
@@ -264,8 +274,12 @@ static void *resize_by_copy(void *block, size_t old, size_t bytes) {
 
 static void *resize_large(void *block, size_t bytes) {
     uint32_t slot = arena_slot_of(block);
-    if (bytes <= KEEP_LARGE_BYTES)
-        return resize_by_copy(block, large_bytes_of(slot), bytes);
+    if (bytes <= KEEP_LARGE_BYTES) {
+        void *to = resize_by_copy(block, large_bytes_of(slot), bytes);
+        if (to == block)
+            (void)large_resize(slot, bytes);
+        return to;
+    }
     if (bytes > PTRDIFF_MAX)
         return alloc_out_of_memory();
     if (large_resize(slot, bytes))
