@@ -1,6 +1,6 @@
 /* limits.c -- under limits of address space, of data, and with all memory locked, the program
  * starts, gets NULL and ENOMEM when memory is used up, keeps every block intact, can make blocks
- * smaller, and can allocate again afterwards.
+ * smaller, can start threads, and can allocate again afterwards.
  */
 #include "check.inc"
 
@@ -109,6 +109,29 @@ static void runs_in_128_mib_of_address_space(void) {
 
 static void runs_in_1_gib_of_address_space(void) {
     run_limited(RLIMIT_AS, 1024 * MIB, "--limited");
+}
+
+static void *allocate_a_little(void *argument) {
+    free(hide(malloc(1000)));
+    return argument;
+}
+
+static int threaded_child(size_t limit) {
+    enum { THREADS = 3 };
+    pthread_t threads[THREADS];
+    REQUIRE(malloc(1000) != NULL, "malloc");
+    for (size_t i = 0; i < THREADS; i++)
+        REQUIRE(pthread_create(&threads[i], NULL, allocate_a_little, NULL) == 0,
+                "with %zu KiB of address space: pthread_create", limit / KIB);
+    for (size_t i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    return check_failures > 0;
+}
+
+/* The debug library fills what is left with records. */
+static void any_limit_of_address_space_leaves_room_for_threads(void) {
+    for (size_t limit = 256 * MIB; limit < 2600 * MIB && !under_debug_hakmem(); limit += limit / 40)
+        run_limited(RLIMIT_AS, limit, "--threads-start");
 }
 
 static void runs_in_64_mib_of_data(void) { run_limited(RLIMIT_DATA, room(64 * MIB), "--limited"); }
@@ -257,6 +280,7 @@ static const struct check checks[] = {
     CHECK(runs_in_64_mib_of_address_space, 0),
     CHECK(runs_in_128_mib_of_address_space, 0),
     CHECK(runs_in_1_gib_of_address_space, 0),
+    CHECK(any_limit_of_address_space_leaves_room_for_threads, 0),
     CHECK(runs_in_64_mib_of_data, 0),
     CHECK(runs_with_small_and_with_unlimited_stack, 0),
     CHECK(runs_with_few_file_descriptors, 0),
@@ -275,6 +299,8 @@ int main(int argc, char **argv) {
         return working_child();
     if (strcmp(mode, "--shrink") == 0)
         return shrinking_child(strtoul(argv[2], NULL, 10));
+    if (strcmp(mode, "--threads-start") == 0)
+        return threaded_child(strtoul(argv[2], NULL, 10));
     if (strcmp(mode, "--threads") == 0)
         return exhausting_child();
     if (strcmp(mode, "--locked-from-start") == 0) {

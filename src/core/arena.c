@@ -27,6 +27,7 @@ static const struct {
 #define GUARD_BYTES KIB(64)
 #define LIVE_SLACK 64u /* see live_map */
 #define METADATA_STEP KIB(256)
+#define SPARE_FROM MIB(64) /* bytes of blocks */
 
 static char *origins[PAIRS];
 static bitset_word chunks_committed[ARENA_BYTES_MAX / SLOT_BYTES / META_CHUNK_SLOTS / 64 + 1];
@@ -109,6 +110,16 @@ static uintptr_t live_map(const char *origin, unsigned granule) {
     return live + ((granule - live) & 63);
 }
 
+/* Where not as much is to be had as was asked for, and it is not little, a quarter as much is left
+ * to the program, for its threads' stacks and its files: of a limit nothing might remain. */
+static char *reserve(size_t total, size_t bytes, bool limited) {
+    size_t left = limited && bytes >= SPARE_FROM ? bytes / 4 : 0;
+    char *start = os_reserve(total + left);
+    if (start != NULL && left > 0)
+        (void)os_unreserve(start + total, left);
+    return start;
+}
+
 int arena_init(size_t bytes_max) {
     size_t bytes = bytes_max > ARENA_BYTES_MAX ? ARENA_BYTES_MAX : bytes_max;
     bytes = round_down(bytes, SUPERSLAB_BYTES);
@@ -116,9 +127,11 @@ int arena_init(size_t bytes_max) {
     if (start != NULL)
         bytes = kept_bytes;
     size_t total = lay_out(NULL, bytes);
+    bool limited = false;
     while (start == NULL && bytes >= ARENA_BYTES_MIN) {
         total = lay_out(NULL, bytes);
-        start = os_reserve(total);
+        start = reserve(total, bytes, limited);
+        limited = true;
         if (start == NULL)
             bytes = round_down(bytes / 2, SUPERSLAB_BYTES);
     }
