@@ -45,6 +45,7 @@ void shadow_start(void) {
             os_unlock(start, round_up(bytes, SLOT_BYTES));
             all_committed =
                 !guard_on_valgrind() && os_commit(start, round_up(bytes, SLOT_BYTES)) == 0;
+            os_undump(start, round_up(bytes, SLOT_BYTES));
             break;
         }
     }

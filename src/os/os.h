@@ -19,11 +19,14 @@ enum os_call { OS_MMAP, OS_MUNMAP, OS_MPROTECT, OS_MADVISE, OS_MREMAP, OS_CALLS 
 /* The page size in bytes: 4, 16 or 64 KiB. No system call. */
 size_t os_page_bytes(void);
 
-/* Reserves `bytes` of inaccessible address space, for small pages; NULL when there is none. */
+/* Reserves `bytes` of inaccessible address space, for small pages; NULL when there is none. Core
+ * dumps, of the kernel's or a debugger's making, leave out what is not committed. */
 void *os_reserve(size_t bytes);
 /* Lets the pages of a range of a reservation be absent in a process that has all its memory locked
  * (mlockall), where else a commit makes all of them resident. */
 void os_unlock(void *start, size_t bytes);
+/* Leaves a committed range out of core dumps, for which each page of it would be looked at. */
+void os_undump(void *start, size_t bytes);
 /* Gives a whole reservation back; when that fails all of it stays. */
 int os_unreserve(void *start, size_t bytes);
 /* Makes a range of a reservation readable and writable; new pages read as zeros. */

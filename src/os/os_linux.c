@@ -73,8 +73,26 @@ size_t os_page_bytes(void) {
 static ATOMIC(uint32_t) filter;
 enum { NOT_ASKED, NO_FILTER, INHERITED, OWN };
 
-void os_confine(void) { atomic_put(&filter, OWN, relaxed); }
 static bool confined(void) { return atomic_get(&filter, relaxed) == OWN; }
+
+/* The largest reservation, the arena: core dumps leave out what of it is not committed. */
+static void *undumped;
+static size_t undumped_bytes;
+
+static HKM_NOINLINE void tell_dumps(void *start, size_t bytes, int advice) {
+    int saved = errno;
+    if (!confined())
+        (void)madvise(start, bytes, advice);
+    errno = saved;
+}
+
+void os_undump(void *start, size_t bytes) { tell_dumps(start, bytes, MADV_DONTDUMP); }
+
+/* What is committed later can not be marked any more, so that all is in core dumps from now on. */
+HKM_COLD void os_confine(void) {
+    tell_dumps(undumped, undumped_bytes, MADV_DODUMP);
+    atomic_put(&filter, OWN, relaxed);
+}
 
 /* Reads a file of /proc/self; may change errno. No cancellation point. */
 static HKM_COLD bool read_own(const char *path, uint64_t at, void *to, size_t bytes) {
@@ -111,6 +129,11 @@ void *os_reserve(size_t bytes) {
     if (start == MAP_FAILED)
         return NULL;
     (void)os_small(start, bytes);
+    tell_dumps(start, bytes, MADV_DONTDUMP);
+    if (bytes >= undumped_bytes) {
+        undumped = start;
+        undumped_bytes = bytes;
+    }
     return start;
 }
 
@@ -133,6 +156,7 @@ int os_commit(void *start, size_t bytes) {
     int error = begin(OS_MPROTECT, __func__, bytes);
     if (unlikely(error != 0))
         return error;
+    tell_dumps(start, bytes, MADV_DODUMP); /* first, so that it merges with what is writable */
     int saved = errno;
     return outcome(mprotect(start, bytes, PROT_READ | PROT_WRITE) != 0, saved);
 }
