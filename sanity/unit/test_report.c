@@ -77,23 +77,43 @@ Test(report, of_any_other_pointer_the_line_has_no_place) {
 static void say_alignment(void *about) { report_alignment("the_call", about, 64, 256); }
 static void say_size(void *about) { report_size("the_call", about, 112, 300); }
 
-static void check_mismatch(void (*say)(void *), const char *what, const char *numbers) {
-    start_arena(MIB(64));
-    void *block = small_block();
+static void check_mismatch(void (*say)(void *), void *block, const char *what, const char *numbers,
+                           const char *is) {
     char line[300];
     (void)snprintf(line, sizeof line,
-                   "hakmem: %s mismatch in the_call of 0x%lx: a block %s; SuperSlab %u, slot %u ",
+                   "hakmem: %s mismatch in the_call of 0x%lx: a block %s; SuperSlab %u, slot %u %s\n",
                    what, (unsigned long)(uintptr_t)block, numbers,
-                   arena_slot_of(block) / SUPERSLAB_SLOTS, arena_slot_of(block) % SUPERSLAB_SLOTS);
+                   arena_slot_of(block) / SUPERSLAB_SLOTS, arena_slot_of(block) % SUPERSLAB_SLOTS,
+                   is);
     int status = status_of(say, block);
     check(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %x", status);
     check(strstr(said, line) != NULL, "%.300s instead of %s", said, line);
 }
 
+#define SIZES "of 112 bytes freed as one of 300"
+
 Test(report, an_alignment_that_does_not_match_is_told_with_both) {
-    check_mismatch(say_alignment, "alignment", "aligned to 64 freed as one aligned to 256");
+    start_arena(MIB(64));
+    check_mismatch(say_alignment, small_block(), "alignment",
+                   "aligned to 64 freed as one aligned to 256", "ACTIVE, class 112");
 }
 
 Test(report, a_size_that_does_not_match_is_told_with_both) {
-    check_mismatch(say_size, "size", "of 112 bytes freed as one of 300");
+    start_arena(MIB(64));
+    check_mismatch(say_size, small_block(), "size", SIZES, "ACTIVE, class 112");
+}
+
+Test(report, the_state_of_a_place_is_that_of_its_run_and_large_ones_have_no_class) {
+    start_arena(MIB(64));
+    char *large = large_block();
+    check_mismatch(say_size, large, "size", SIZES, "LARGE");
+    check_mismatch(say_size, large + MIB(1), "size", SIZES, "LARGE");
+    uint32_t slot = arena_slot_of(large);
+    check(large_free(slot));
+    check_mismatch(say_size, large, "size", SIZES, "CACHED");
+    check_mismatch(say_size, arena_slot_start(superslab_top() * SUPERSLAB_SLOTS - 1), "size", SIZES,
+                   "UNUSED");
+    char *run = fill(new_heap(), sizeclass_of(KIB(20))); /* of several slots */
+    check(sizeclass_table[sizeclass_of(KIB(20))].run_slots > 1);
+    check_mismatch(say_size, run + SLOT_BYTES, "size", SIZES, "ACTIVE, class 20480");
 }
