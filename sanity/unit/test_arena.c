@@ -57,8 +57,16 @@ struct span {
     const char *name;
 };
 
-Test(arena, the_maps_and_the_data_are_disjoint_and_reach_every_slot) {
-    start_arena(MIB(256));
+/* Between two maps there are 64 KiB at least that nobody commits. */
+static void check_guards(const struct span *spans, size_t down, size_t up) {
+    for (size_t i = 0; i < down; i++)
+        check(!readable((void *)(spans[i].from - KIB(64))), "below the %s", spans[i].name);
+    for (size_t i = down; i < down + up; i++)
+        check(!readable((void *)(spans[i].end + KIB(64))), "above the %s", spans[i].name);
+}
+
+static void check_maps(size_t bytes) {
+    start_arena(bytes);
     uint32_t last = arena.slot_count - 1;
     uint32_t last_ss = arena.superslab_count - 1;
     uintptr_t end = arena.last + 1;
@@ -66,13 +74,13 @@ Test(arena, the_maps_and_the_data_are_disjoint_and_reach_every_slot) {
         {(uintptr_t)slot_at(last), (uintptr_t)(slot_at(0) + 1), "slot records"},
         {(uintptr_t)superslab_at(last_ss), (uintptr_t)(superslab_at(0) + 1), "SuperSlab records"},
         {(uintptr_t)(arena.bitmaps - (size_t)(last + 1) * 64), (uintptr_t)arena.bitmaps, "bitmaps"},
+        {(uintptr_t)arena_class_entry(last), (uintptr_t)(arena_class_entry(0) + 1), "class map"},
         {(uintptr_t)arena_live_byte(1, (void *)arena.base),
          (uintptr_t)arena_live_byte(1, (void *)arena.last) + 1, "live map of 16"},
         {(uintptr_t)arena_live_byte(2, (void *)arena.base),
          (uintptr_t)arena_live_byte(2, (void *)arena.last) + 1, "live map of 32"},
         {(uintptr_t)arena_live_byte(8, (void *)arena.base),
          (uintptr_t)arena_live_byte(8, (void *)arena.last) + 1, "live map of 128"},
-        {(uintptr_t)arena_class_entry(last), (uintptr_t)(arena_class_entry(0) + 1), "class map"},
         {(uintptr_t)arena.metadata, (uintptr_t)arena.metadata + MIB(4), "metadata"},
         {arena.base, end, "data"},
     };
@@ -89,7 +97,12 @@ Test(arena, the_maps_and_the_data_are_disjoint_and_reach_every_slot) {
     for (size_t i = 0; i + 2 < count; i++)
         for (uintptr_t p = spans[i].from; p < spans[i].end; p += os_page_bytes())
             check(readable((void *)p), "%s at %zu", spans[i].name, (size_t)(p - spans[i].from));
+    check_guards(spans, 4, 3);
 }
+
+Test(arena, the_maps_and_the_data_are_disjoint_and_reach_every_slot) { check_maps(MIB(256)); }
+Test(arena, likewise_where_the_last_chunk_of_maps_is_not_whole) { check_maps(MIB(80)); }
+Test(arena, likewise_where_the_first_one_is_not) { check_maps(MIB(16)); }
 
 Test(arena, each_granule_has_a_live_byte_of_its_own) {
     start_arena(MIB(8));
@@ -259,6 +272,14 @@ Test(arena, init_rounds_down_to_whole_superslabs_and_refuses_too_little) {
     check(arena_init(ARENA_BYTES_MIN - 1) == ENOMEM && arena.bytes == 0);
     check(arena_init(MIB(16) + SUPERSLAB_BYTES - 1) == 0);
     check(arena.bytes == MIB(16) && arena.superslab_count == 8);
+}
+
+Test(arena, metadata_ends_before_its_guard_also_where_it_is_no_whole_number_of_steps) {
+    start_arena(MIB(130));
+    size_t bytes = arena_innards().metadata_bytes;
+    check(bytes % KIB(256) != 0);
+    char *all = arena_take_metadata(bytes);
+    check(all == arena.metadata && readable(all + bytes - 1) && !readable(all + bytes));
 }
 
 Test(arena, metadata_is_zeroed_aligned_and_used_up_without_a_gap) {
