@@ -291,6 +291,16 @@ Test(large, a_block_grows_in_place_over_any_number_of_slots_and_shrinks_again) {
     check(large_free(slot));
 }
 
+Test(large, a_block_grows_into_superslabs_whose_records_were_never_committed) {
+    start_arena(MIB(256));
+    const size_t bytes = 2 * META_CHUNK_SLOTS * SLOT_BYTES; /* the records end with a page, too */
+    uint32_t slot = alloc(bytes - SUPERSLAB_BYTES);
+    uint32_t next = slot + slot_head(slot)->run_slots;
+    check(next == 2 * META_CHUNK_SLOTS && !superslab_is_committed(next / SUPERSLAB_SLOTS));
+    check(large_resize(slot, bytes));
+    check_run(arena_slot_start(slot), bytes);
+}
+
 Test(large, a_block_does_not_grow_into_what_is_taken) {
     start_arena(MIB(64));
     uint32_t a = alloc(MIB(1));
