@@ -5,6 +5,7 @@
 #include <malloc.h>
 #include <sys/mman.h>
 
+#include "core/alloc.h"
 #include "core/arena.h"
 #include "core/foreign.h"
 
@@ -92,6 +93,11 @@ Test(foreign, blocks_of_glibc_of_every_size_are_told_their_size_and_freed) {
         foreign_free("free", block);
         foreign_free("free", aligned);
     }
+}
+
+Test(foreign, the_size_that_a_glibc_block_is_freed_with_is_taken_as_it_is) {
+    if (malloc_is_glibcs())
+        alloc_free_sized("free_sized", malloc(1), 1); /* of 24, where ours would have 16 */
 }
 
 Test(foreign, realloc_of_a_glibc_block_keeps_its_contents) {
