@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include "unit/heap.inc"
+#include "unit/said.inc"
 
 #include "core/superslab.h"
 
@@ -84,6 +85,28 @@ Test(heap, a_kept_EMPTY_run_is_stage_0_and_the_second_goes_to_the_pool) {
         check(heap_take_one(heap, class) != NULL);
     check(stage(heap, 1) == 1, "the second was in the pool");
     heap_leave(heap);
+}
+
+static void get_a_run(void *heap) {
+    options.acquire_trace = 1;
+    (void)fill(heap, sizeclass_of(100));
+}
+
+Test(heap, the_debug_build_says_where_a_run_comes_from_when_it_is_asked_to) {
+    start_arena(MIB(64));
+    (void)new_heap();
+    struct heap *heap = new_heap();
+    for (unsigned i = 1; i < SUPERSLAB_SLOTS + 8; i++) /* each a run of one slot */
+        (void)fill(heap, sizeclass_of(128) + i);
+    check(status_of(get_a_run, heap) == 0);
+    uint32_t slot = arena_slot_of(fill(heap, sizeclass_of(100)));
+    check(slot > SUPERSLAB_SLOTS && slot % SUPERSLAB_SLOTS != 0, "slot %u", slot);
+    char line[200] = "";
+    if (HKM_CHECK_LEVEL >= 1)
+        (void)snprintf(line, sizeof line,
+                       "hakmem: acquire stage=2 heap=1 superslab=%u slot=%u class=112\n",
+                       slot / SUPERSLAB_SLOTS, slot % SUPERSLAB_SLOTS);
+    check(strcmp(said, line) == 0, "%s instead of %s", said, line);
 }
 
 Test(heap, caps_grow_with_use_to_their_maximum_and_shrink_when_idle) {
