@@ -75,7 +75,7 @@ RARE_release      := $(addprefix src/core/,backtrace.c foreign.c huge.c maps.c o
 OPT_COLD_release  := -Os -ffunction-sections -fdata-sections
 COLD_release      := $(addprefix src/core/,arena.c packet.c prefault.c) src/os/os_linux.c
 # Smaller, and not slower but where large blocks are resized (1 %).
-PLAIN_release     := $(addprefix src/core/,alloc.c decay.c heap_life.c superslab.c) src/api/override_cxx.c
+PLAIN_release     := $(addprefix src/core/,alloc.c decay.c heap_life.c heap_remote.c heap_runs.c superslab.c) src/api/override_cxx.c
 OPT_PLAIN_release := -O2
 # The loops over blocks take up to 5 % longer where they happen to lie across lines of the code.
 HOT_release     := src/api/override.c $(addprefix src/core/,heap.c heap_remote.c heap_runs.c slot.c)

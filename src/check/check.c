@@ -448,11 +448,9 @@ static void *stay(struct place *place, size_t old, size_t bytes, const void *fra
 }
 
 static void *resize_by_copy(struct place *place, size_t old, size_t bytes, const void *frame) {
-    int saved = errno;
     void *to = check_malloc(bytes, frame);
     if (to == NULL && bytes <= old) { /* as core does */
         (void)begin();
-        errno = saved;
         return stay(place, old, bytes, frame);
     }
     if (to == NULL)
@@ -477,12 +475,9 @@ static void *resize_unrecorded(void *block, size_t bytes, const void *frame) {
         return to;
     }
     end(NULL); /* what follows are calls of their own */
-    int saved = errno;
     void *to = check_malloc(bytes, frame);
-    if (to == NULL && bytes <= has - REDZONE_BYTES) {
-        errno = saved;
+    if (to == NULL && bytes <= has - REDZONE_BYTES)
         return block;
-    }
     if (to == NULL)
         return NULL;
     memcpy(to, block, has - REDZONE_BYTES < bytes ? has - REDZONE_BYTES : bytes);

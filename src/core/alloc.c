@@ -256,17 +256,19 @@ void alloc_free_sized(const char *call, void *block, size_t bytes) {
 
 /* ---- resize ---- */
 
-/* What shrinks stays where it is when there is no memory: programs count on that. */
+/* What shrinks stays where it is when there is no memory: programs count on that. Of a large block
+ * what it still needs. */
+static HKM_COLD void *stay(void *block, size_t bytes) {
+    atomic_put(&stays_long, true, relaxed);
+    if (live_class(block) == CLASS_LARGE_HEAD)
+        (void)large_resize(arena_slot_of(block), bytes);
+    return block;
+}
+
 static void *resize_by_copy(void *block, size_t old, size_t bytes) {
-    int saved = errno;
     void *to = alloc_any(bytes);
-    if (unlikely(to == NULL)) {
-        if (bytes > old)
-            return NULL;
-        atomic_put(&stays_long, true, relaxed);
-        errno = saved;
-        return block;
-    }
+    if (unlikely(to == NULL))
+        return bytes <= old ? stay(block, bytes) : NULL;
     memcpy(to, block, old < bytes ? old : bytes);
     alloc_free("realloc", block);
     return to;
@@ -274,12 +276,8 @@ static void *resize_by_copy(void *block, size_t old, size_t bytes) {
 
 static void *resize_large(void *block, size_t bytes) {
     uint32_t slot = arena_slot_of(block);
-    if (bytes <= KEEP_LARGE_BYTES) {
-        void *to = resize_by_copy(block, large_bytes_of(slot), bytes);
-        if (to == block)
-            (void)large_resize(slot, bytes);
-        return to;
-    }
+    if (bytes <= KEEP_LARGE_BYTES)
+        return resize_by_copy(block, large_bytes_of(slot), bytes);
     if (bytes > PTRDIFF_MAX)
         return alloc_out_of_memory();
     if (large_resize(slot, bytes))

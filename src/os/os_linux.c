@@ -79,10 +79,11 @@ static bool confined(void) { return atomic_get(&filter, relaxed) == OWN; }
 static void *undumped;
 static size_t undumped_bytes;
 
+/* Not by madvise, which somebody may replace by one that allocates: there may be no heap yet. */
 static HKM_NOINLINE void tell_dumps(void *start, size_t bytes, int advice) {
     int saved = errno;
     if (!confined())
-        (void)madvise(start, bytes, advice);
+        (void)syscall(SYS_madvise, start, bytes, advice);
     errno = saved;
 }
 
