@@ -290,6 +290,21 @@ Test(superslab, a_warm_superslab_is_taken_before_one_that_was_never_used) {
     check(superslab_idle_dirty() == 0 && superslab_warm_count() == 0);
 }
 
+Test(superslab, a_heap_takes_its_own_warm_one_back_from_behind_anothers) {
+    start_arena(MIB(64));
+    uint32_t superslabs[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        superslabs[i] = take_one();
+        atomic_put(&superslab_at(superslabs[i])->tenant, i < 2 ? 8 : 7, relaxed);
+        (void)superslab_soil(superslabs[i] * 32, 32);
+    }
+    for (uint32_t i = 0; i < 3; i++)
+        superslab_release(superslabs[i] * 32, 32, 0);
+    check(superslab_take_back(7) == superslabs[2] && superslab_take_back(7) == 0);
+    check(superslab_take_back(8) == superslabs[0] && superslab_take_back(8) == superslabs[1]);
+    check(superslab_warm_count() == 0);
+}
+
 /* A SuperSlab of `tenant`, with these slots UNUSED. */
 static uint32_t let_to(uint32_t tenant, uint32_t free, bool resident) {
     uint32_t i = take_one();
