@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "core/large.h"
 #include "core/prefault.h"
 #include "core/superslab.h"
 
@@ -50,14 +51,29 @@ Test(prefault, the_option_overrules_the_price) {
     check(!prefault_pays());
 }
 
+/* Where a fault is dear on this machine this tells nothing. */
+static void check_four_were_timed(void) {
+    bool dear = prefault_pays();
+    for (int i = 0; i < 4; i++)
+        prefault_timed(9000);
+    check(prefault_pays() == dear, "four samples were there");
+}
+
 Test(prefault, the_first_runs_of_a_process_tell_the_price) {
     struct heap *heap = start(PREFAULT_AUTO);
     for (unsigned class = 1; class <= 4; class ++)
         (void)fill(heap, class);
-    bool dear = prefault_pays(); /* as this machine is */
-    for (int i = 0; i < 4; i++)
-        prefault_timed(9000);
-    check(prefault_pays() == dear, "four samples were there");
+    check_four_were_timed();
+}
+
+Test(prefault, the_first_large_blocks_tell_it_likewise) {
+    options.large_pages = LARGE_PAGES_OFF;
+    (void)start(PREFAULT_AUTO);
+    for (unsigned i = 0; i < 4; i++) {
+        bool clean, cached;
+        check(large_alloc(MIB(1), SLOT_BYTES, &clean, &cached) != NULL && clean);
+    }
+    check_four_were_timed();
 }
 
 /* A huge page takes 100 us on any machine, and what came along with one nothing. */
