@@ -82,6 +82,20 @@ Test(foreign, memory_filled_with_any_byte_is_not_taken_for_a_block) {
     }
 }
 
+Test(foreign, what_looks_like_a_chunk_with_a_mapping_of_its_own_but_for_its_length_is_refused) {
+    char *reserve = mmap(NULL, MIB(3), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(reserve != MAP_FAILED);
+    char *p = reserve + MIB(1);
+    check(mprotect(p, MIB(1), PROT_READ | PROT_WRITE) == 0);
+    size_t *words = (size_t *)(void *)p;
+    words[1] = 0 | 2;
+    check_refused(&words[2], "not by malloc");
+    words = (size_t *)(void *)(p + os_page_bytes() - 16);
+    words[0] = os_page_bytes() - 16;
+    words[1] = 16 | 2;
+    check_refused(&words[2], "not by malloc");
+}
+
 Test(foreign, blocks_of_glibc_of_every_size_are_told_their_size_and_freed) {
     if (!malloc_is_glibcs())
         return;
