@@ -167,3 +167,37 @@ Test(decay, for_space_the_big_cache_is_emptied) {
     struct decay_space space = {0};
     check(decay_for_space(NULL, &space) && large_cached_bytes() == 0);
 }
+
+/* ---- rounds under way ---- */
+
+#if HKM_OS_TEST
+static uint64_t waited_ns[6];
+static unsigned waits;
+
+/* As a signal handler would, in the midst of a round of its own thread's. */
+static int want_space(enum os_call call, const char *site, size_t bytes) {
+    (void)site;
+    (void)bytes;
+    if (call != OS_MADVISE)
+        return 0;
+    os_test.fail = NULL;
+    for (; waits < sizeof waited_ns / sizeof waited_ns[0]; waits++) {
+        struct decay_space space = {0};
+        uint64_t since = os_clock_ns();
+        check(decay_for_space(NULL, &space));
+        waited_ns[waits] = os_clock_ns() - since;
+    }
+    return 0;
+}
+
+Test(decay, for_space_a_round_that_is_under_way_is_waited_for_once_but_not_for_ever) {
+    (void)start(2);
+    os_test.fail = want_space;
+    check(decay_all(NULL) > 0 && waits == 6);
+    check(waited_ns[0] > 50000000, "%llu ns", (unsigned long long)waited_ns[0]);
+    uint64_t least = UINT64_MAX;
+    for (unsigned i = 1; i < waits; i++)
+        least = waited_ns[i] < least ? waited_ns[i] : least;
+    check(least < 50000000, "%llu ns", (unsigned long long)least);
+}
+#endif
