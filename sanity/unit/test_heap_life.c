@@ -1,5 +1,6 @@
 /* test_heap_life.c -- heaps without a thread: abandoned, adopted, inherited, borrowed, lost. */
 #include "unit/heap.inc"
+#include "unit/said.inc"
 
 static void take(struct heap *heap, unsigned class, unsigned count) {
     check(heap_enter(heap));
@@ -195,6 +196,21 @@ Test(heap_life, an_orphan_that_a_thread_was_inside_is_lost_and_no_orphan_any_mor
     heap_after_fork(os_thread_token());
     check(atomic_get(&orphan->state, relaxed) == HEAP_LOST && heap_orphans() == 0);
     check(heap_acquire() != orphan);
+}
+
+static void enter_in_a_child(void *heap) {
+    (void)alarm(20);
+    _exit(heap_enter(heap) ? 1 : atomic_get(&((struct heap *)heap)->state, relaxed) != HEAP_LOST);
+}
+
+/* As handlers of pthread_atfork find it that run in the child before ours. */
+Test(heap_life, who_forks_waits_in_the_child_for_no_thread_before_the_child_is_known_as_one) {
+    start_arena(MIB(64));
+    struct heap *heap = new_heap();
+    atomic_put(&heap->lock, os_thread_token() + 64, relaxed); /* some other thread's */
+    heap_set_forking(true);
+    check(status_of(enter_in_a_child, heap) == 0);
+    heap_set_forking(false);
 }
 
 Test(heap_life, the_forking_threads_own_heap_is_lost_only_when_another_thread_was_inside) {
