@@ -1,8 +1,8 @@
 /* mappings_refused.c -- a kernel that unmaps what lies where a new mapping is to be, and then finds
  * that there is no memory for it, as Linux before 6.12 may where vm.overcommit_memory is 2: what
- * became a hole in the range is not handed out, and is mended when there is memory again. While a
- * failed move has left its target so, the debug build's walk beside other threads does not take that
- * for damage.
+ * became a hole in the range is not handed out, nor does a mapping of the program's come there, and
+ * it is mended when there is memory again. While a failed move has left its target so, the debug
+ * build's walk beside other threads does not take that for damage.
  */
 #include "check.inc"
 
@@ -11,7 +11,8 @@
 
 enum { CHILD_SECONDS = 60, BLOCKS = 64 };
 
-static int refusing, refused, moves_refused;
+/* volatile: libc says of its functions that they call none of this file. */
+static volatile int refusing, refused, moves_refused;
 
 void *mmap(void *start, size_t bytes, int protection, int flags, int file, off_t offset) {
     if (refusing && (flags & MAP_FIXED) != 0) {
@@ -99,6 +100,28 @@ static void a_block_that_shrinks_leaves_no_hole_that_is_handed_out(void) {
     in_child(refuse_during_realloc, CHILD_SECONDS);
 }
 
+/* What the program maps meanwhile does not come to lie in the hole, to be replaced when that is
+ * mended. */
+static void map_beside_a_hole(void) {
+    enum { MINE = 4 * MIB };
+    char *block = make_moved();
+    refusing = 1;
+    free(block);
+    malloc_trim(0);
+    refusing = 0;
+    EXPECT(refused > 0, "expected the library to ask for a new mapping");
+    char *mine = mmap(NULL, MINE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(mine != MAP_FAILED, "mmap");
+    pattern_fill(mine, MINE, 7);
+    malloc_trim(0);
+    use_all(900 * KIB);
+    EXPECT(pattern_intact(mine, MINE, 7), "the program's mapping was replaced");
+}
+
+static void a_mapping_of_the_programs_is_not_replaced_by_what_mends_a_hole(void) {
+    in_child(map_beside_a_hole, CHILD_SECONDS);
+}
+
 static int walkers_are_done;
 
 static void *have_walks(void *argument) {
@@ -132,6 +155,7 @@ static const struct check checks[] = {
     { #name, name, hakmem_only }
     CHECK(a_block_that_dies_leaves_no_hole_that_is_handed_out, 1),
     CHECK(a_block_that_shrinks_leaves_no_hole_that_is_handed_out, 1),
+    CHECK(a_mapping_of_the_programs_is_not_replaced_by_what_mends_a_hole, 1),
     CHECK(a_walk_beside_a_failed_move_finds_no_damage, 1),
 };
 

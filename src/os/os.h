@@ -35,10 +35,13 @@ int os_commit(void *start, size_t bytes);
 int os_readable(void *start, size_t bytes);
 /* Gives the pages of a committed range back; it stays committed and reads as zeros. */
 int os_purge(void *start, size_t bytes);
-/* Like os_purge, but with a new mapping of small pages, which merges with its neighbours. */
+/* Like os_purge, but with a new mapping of small pages, which merges with its neighbours. When it
+ * fails, the range may be inaccessible, and os_commit may help; nobody else's mapping comes there.
+ */
 int os_renew(void *start, size_t bytes);
 /* Moves the pages of one committed range to another without copying; the old range stays
- * committed and reads as zeros. ENOSYS where the kernel can not. */
+ * committed and reads as zeros. ENOSYS where the kernel can not. When it fails, the target may be
+ * unmapped. */
 int os_move(void *from, void *to, size_t bytes);
 /* Asks for huge pages in a range of whole SuperSlabs. */
 int os_huge(void *start, size_t bytes);

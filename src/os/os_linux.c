@@ -185,9 +185,18 @@ int os_renew(void *start, size_t bytes) {
     int saved = errno;
     void *at = mmap(start, bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-    if (at != MAP_FAILED)
+    error = outcome(at == MAP_FAILED, saved);
+    if (likely(error == 0)) {
         (void)os_small(start, bytes);
-    return outcome(at == MAP_FAILED, saved);
+        return 0;
+    }
+    /* The old one may be gone, too (Linux before 6.12): no other may come there meanwhile. */
+    at = mmap(start, bytes, PROT_NONE,
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (at != MAP_FAILED && at != start) /* before 4.17 only a hint */
+        (void)munmap(at, bytes);
+    errno = saved;
+    return error;
 }
 
 int os_move(void *from, void *to, size_t bytes) {
