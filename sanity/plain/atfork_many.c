@@ -46,23 +46,19 @@ static int fork_once(void) {
     return child < 0 || child_fails(child, 0, SECONDS, why, sizeof why) || !allocates();
 }
 
-/* This program again, in which nothing was allocated yet; killed if it waits for itself. */
-static void run_again(const char *mode) {
-    char self[] = "/proc/self/exe", word[20];
-    char *arguments[] = {self, word, NULL};
-    snprintf(word, sizeof word, "%s", mode);
-    pid_t child = fork();
-    REQUIRE(child >= 0, "fork");
-    if (child == 0) {
-        execv(self, arguments);
-        _exit(99);
-    }
-    EXPECT_CHILD(child, 0, SECONDS, "the program that registers many handlers");
+/* This program again, in which nothing was allocated yet; in_child kills it if it waits for itself. */
+static void run_main(void) {
+    execl("/proc/self/exe", "self", "--main", (char *)NULL);
+    _exit(99);
+}
+static void run_preinit(void) {
+    execl("/proc/self/exe", "self", "--preinit", (char *)NULL);
+    _exit(99);
 }
 
-static void the_first_malloc_of_a_program_is_pthread_atforks(void) { run_again("--main"); }
+static void the_first_malloc_of_a_program_is_pthread_atforks(void) { in_child(run_main, SECONDS); }
 static void the_first_malloc_before_all_constructors_is_pthread_atforks(void) {
-    run_again("--preinit");
+    in_child(run_preinit, SECONDS);
 }
 
 static const struct check checks[] = {

@@ -357,7 +357,7 @@ static void check_in_need(void) {
     for (unsigned t = 0; t < 2; t++)
         heap_leave(heaps[t]);
     expect(hkm_stats_get(&stats) == 0 && stats.small_blocks_live >= 2 && stats.small_blocks_live <= 4,
-           "a block is lost that nobody freed");
+           "a block that nobody freed is gone");
 }
 static void check_owners(void) {
     struct hkm_stats stats = {.struct_bytes = sizeof stats};
