@@ -114,10 +114,9 @@ static uintptr_t live_map(const char *origin, unsigned granule) {
  * to the program, for its threads' stacks and its files: of a limit nothing might remain. */
 static char *reserve(size_t total, size_t bytes, bool limited) {
     size_t left = limited && bytes >= SPARE_FROM ? bytes / 4 : 0;
-    void *spare = left > 0 ? os_reserve(left) : NULL;
-    char *start = left > 0 && spare == NULL ? NULL : os_reserve(total);
-    if (spare != NULL)
-        (void)os_unreserve(spare, left);
+    char *start = os_reserve(total + left);
+    if (start != NULL && left > 0)
+        (void)os_unreserve(start + total, left);
     return start;
 }
 
