@@ -27,7 +27,7 @@ void *os_reserve(size_t bytes);
 void os_unlock(void *start, size_t bytes);
 /* Leaves a committed range out of core dumps, for which each page of it would be looked at. */
 void os_undump(void *start, size_t bytes);
-/* Gives a whole reservation back; when that fails all of it stays. */
+/* Gives a reservation back, or the end of one; when that fails all of it stays. */
 int os_unreserve(void *start, size_t bytes);
 /* Makes a range of a reservation readable and writable; new pages read as zeros. */
 int os_commit(void *start, size_t bytes);
