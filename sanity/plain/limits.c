@@ -190,8 +190,10 @@ static int shrinking_child(size_t limit) {
     for (size_t bytes = 4 * MIB; bytes >= 16; bytes /= 2, sizes++)
         counts[sizes] = allocate_until_null(bytes, limit / bytes + 1, &heads[sizes]);
     for (size_t i = 0; i < COUNT_OF(from); i++) {
+        errno = 0;
         void *less = realloc(blocks[i], to[i]);
         REQUIRE(less != NULL, "realloc from %zu to %zu: expected a block", from[i], to[i]);
+        EXPECT(errno == 0, "realloc from %zu to %zu: errno became %d", from[i], to[i], errno);
         EXPECT(malloc_usable_size(less) >= to[i], "realloc from %zu to %zu: usable size %zu",
                from[i], to[i], malloc_usable_size(less));
         EXPECT(pattern_intact(less, to[i] & ~(size_t)7, i), "realloc from %zu to %zu: damaged",

@@ -448,8 +448,10 @@ static void *stay(struct place *place, size_t old, size_t bytes, const void *fra
 }
 
 static void *resize_by_copy(struct place *place, size_t old, size_t bytes, const void *frame) {
+    int saved = errno;
     void *to = check_malloc(bytes, frame);
     if (to == NULL && bytes <= old) { /* as core does */
+        errno = saved;
         (void)begin();
         return stay(place, old, bytes, frame);
     }
@@ -475,9 +477,12 @@ static void *resize_unrecorded(void *block, size_t bytes, const void *frame) {
         return to;
     }
     end(NULL); /* what follows are calls of their own */
+    int saved = errno;
     void *to = check_malloc(bytes, frame);
-    if (to == NULL && bytes <= has - REDZONE_BYTES)
+    if (to == NULL && bytes <= has - REDZONE_BYTES) {
+        errno = saved;
         return block;
+    }
     if (to == NULL)
         return NULL;
     memcpy(to, block, has - REDZONE_BYTES < bytes ? has - REDZONE_BYTES : bytes);

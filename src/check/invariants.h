@@ -76,7 +76,7 @@
 
 #define INVARIANTS_SLOT(X) \
     X(S1, "free-count", 2, walk_run, \
-      "free_count == number of bits set in the bitmap <= capacity") \
+      "free_count == bits set in the bitmap <= capacity") \
     X(S2, "partial-list", 3, walk_run, \
       "ACTIVE with free_count > 0 <=> in its owner's list of partial runs") \
     X(S3, "empty-full", 2, walk_run, "EMPTY => free_count == capacity") \
@@ -97,8 +97,7 @@
     X(S14, "run-held", 2, walk_run, "no slot of a run is free for the claiming") \
     X(S15, "tail-state", 2, walk_run, "only a run's first slot has a state") \
     X(S16, "history", 1, watch_slot, \
-      "a slot's state changes through slot_change only: each transition starts where the " \
-      "last one ended") \
+      "each transition of a slot's state starts where the last one ended") \
     X(S24, "history-state", 3, walk_records, \
       "a slot's state is where its last transition ended") \
     X(S17, "list-links", 3, walk_bins, \
@@ -115,7 +114,7 @@
     X(P1, "pool-run", 1, walk_pool, \
       "a run on a stage 1 stack is EMPTY, has no owner and has the stack's class") \
     X(P2, "pool-bound", 3, walk_pool, \
-      "a stack holds at most 1 MiB of runs and one more, give or take one a thread") \
+      "a stack holds at most 1 MiB of runs, one more, and one a thread") \
     X(P3, "pool-count", 3, walk_pool, "a stack's count is its length") \
     X(P4, "pool-number", 3, walk_pool, "a stack names slots of the arena") \
     X(P5, "pool-lost", 3, walk_pool, "an EMPTY run without an owner is on a stack")
@@ -153,17 +152,15 @@
     X(H19, "packet-ring", 3, walk_packet_list, "a list of packets ends") \
     X(H20, "away", 3, walk_away, \
       "what is gathered for others is in a packet, at most 62 blocks") \
-    X(H21, "packet-stock", 3, walk_heap, \
-      "the packets that a heap keeps are as many as it says") \
+    X(H21, "packet-stock", 3, walk_heap, "a heap keeps as many packets as it says") \
     X(F1, "live-byte", 1, walk_cached, \
-      "a block leaves a magazine with its live byte set to its mark, and enters it, or a " \
-      "packet, with the byte 0") \
+      "a block that leaves a magazine has its live byte set to its mark; it enters one, or a " \
+      "packet, with 0") \
     X(F2, "hot", 3, walk_magazine, "a magazine that is not empty has its last block in `hot`")
 
 #define INVARIANTS_LARGE(X) \
     X(L1, "large-head", 1, walk_large, \
-      "the class map says LARGE_HEAD at the first slot of a LARGE or CACHED run and " \
-      "LARGE_TAIL at the others") \
+      "the class map has LARGE_HEAD at a large run's first slot and LARGE_TAIL at its others") \
     X(L2, "large-bytes", 3, walk_large, \
       "large_bytes <= run_slots * SLOT_BYTES, a multiple of the page size") \
     X(L3, "cached-entry", 1, walk_cache, \

@@ -256,22 +256,32 @@ void alloc_free_sized(const char *call, void *block, size_t bytes) {
 
 /* ---- resize ---- */
 
+/* The block's contents at `to`. */
+static void *replace(void *block, void *to, size_t bytes) {
+    memcpy(to, block, bytes);
+    alloc_free("realloc", block);
+    return to;
+}
+
 /* What shrinks stays where it is when there is no memory: programs count on that. Of a large block
  * what it still needs. */
-static HKM_COLD void *stay(void *block, size_t bytes) {
-    atomic_put(&stays_long, true, relaxed);
+static HKM_COLD void *shrink_by_copy(void *block, size_t bytes) {
+    int saved = errno;
+    void *to = alloc_any(bytes);
+    if (to != NULL)
+        return replace(block, to, bytes);
     if (live_class(block) == CLASS_LARGE_HEAD)
         (void)large_resize(arena_slot_of(block), bytes);
+    atomic_put(&stays_long, true, relaxed);
+    errno = saved;
     return block;
 }
 
 static void *resize_by_copy(void *block, size_t old, size_t bytes) {
+    if (bytes <= old)
+        return shrink_by_copy(block, bytes);
     void *to = alloc_any(bytes);
-    if (unlikely(to == NULL))
-        return bytes <= old ? stay(block, bytes) : NULL;
-    memcpy(to, block, old < bytes ? old : bytes);
-    alloc_free("realloc", block);
-    return to;
+    return to != NULL ? replace(block, to, old) : NULL;
 }
 
 static void *resize_large(void *block, size_t bytes) {

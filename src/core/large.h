@@ -3,8 +3,8 @@
  *             last SuperSlab has left over serves others. Freed runs are kept whole in the big
  *             cache for a while. A block grows in place when its neighbours are free, else by
  *             mremap.
- * Invariants  L1. the class map says LARGE_HEAD at the first slot of a LARGE or CACHED run and
- *                 LARGE_TAIL at the others
+ * Invariants  L1. the class map has LARGE_HEAD at a large run's first slot and LARGE_TAIL at its
+ *                 others
  *             L2. large_bytes <= run_slots * SLOT_BYTES, a multiple of the page size
  *             L3. a CACHED run is in exactly one entry of the big cache, or in somebody's hands
  *

@@ -6,7 +6,7 @@
  *               3  a new SuperSlab: a warm one, else from the arena; may enter the OS
  *             One that works apart looks for resident slots of its own SuperSlabs before stage 1.
  * Invariants  P1. a run on a stage 1 stack is EMPTY, has no owner and has the stack's class
- *             P2. a stack holds at most 1 MiB of runs and one more, give or take one a thread
+ *             P2. a stack holds at most 1 MiB of runs, one more, and one a thread
  * Ordering    stage 1 stack: head = tag << 32 | slot number. Slot records are never unmapped, so a
  *             stale stack_next may be read harmlessly; the tag keeps it from being used (no ABA).
  *             Release of a push pairs with acquire of the pop.

@@ -27,7 +27,7 @@
  *     LARGE   holds a live large block
  *     CACHED  held a large block; in the big cache, contents and pages kept
  *
- * Invariants  S1. free_count == number of bits set in the bitmap <= capacity
+ * Invariants  S1. free_count == bits set in the bitmap <= capacity
  *             S2. ACTIVE with free_count > 0 <=> in its owner's list of partial runs
  *             S3. EMPTY => free_count == capacity
  *             S4. no bit at or above capacity is set, none below word `first`
