@@ -56,6 +56,11 @@ growth_400m             bulk 100000 4096 order 100000
 prodcons                prodcons 1 3000000                             quick
 prodcons_4              prodcons 4 600000
 prodcons_32             prodcons 32 60000
+messages                messages 2 1000000
+messages_16k            messages 2 300000 16K 128K 128
+messages_8              messages 8 400000 64 4K
+swap                    swap 2 1500000
+swap_8                  swap 8 400000 4096 16 8000 10
 calloc_heavy            calloc_heavy 1500000                           quick
 grow_vectors            grow vectors 15                                quick
 grow_giant              grow giant 1 1 1 1G                            quick
@@ -89,8 +94,8 @@ APPS_QUICK = ("sqlite3", "lua")
 TRACES_QUICK = ("redis", "g++", "ruby")
 TRACE_REPETITIONS = 10
 # Which argument says how much work a program does; bench-quick does a third of it.
-WORK = {"random_mixed": 1, "mid_large_mt": 2, "bulk": 4, "prodcons": 2, "calloc_heavy": 1, "grow": 2, "strings": 1,
-        "large_buffers": 1, "lifo": 1, "pareto": 1, "server": 2, "aligned": 1, "false_sharing": 3, "thread_churn": 1,
+WORK = {"random_mixed": 1, "mid_large_mt": 2, "bulk": 4, "prodcons": 2, "messages": 2, "swap": 2, "calloc_heavy": 1, "grow": 2,
+        "strings": 1, "large_buffers": 1, "lifo": 1, "pareto": 1, "server": 2, "aligned": 1, "false_sharing": 3, "thread_churn": 1,
         "pair": 1, "replay": 2}
 QUICK_PART = 3
 

@@ -31,6 +31,8 @@ bulk 1000 64 shuffle 20000
 bulk 1000 64 reverse 20000
 bulk 1000 2048 shuffle 20000 7 4
 prodcons 2 5000
+messages 3 5000 16 4K 64
+swap 3 5000 500 16 8000 4
 larson 3 1 8 1000 100 1000 42 20
 calloc_heavy 20000
 grow vectors 1
