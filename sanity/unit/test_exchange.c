@@ -122,8 +122,8 @@ Test(exchange, an_inbox_is_emptied_by_the_sender_only_when_its_owner_is_not_insi
     start_arena(MIB(256));
     struct heap *home = new_heap();
     struct heap *away = new_heap();
-    unsigned count = (unsigned)(MIB(1) / KIB(64)) + 4; /* more than an inbox may hold */
-    unsigned class = sizeclass_of(KIB(64));
+    unsigned count = (unsigned)(2 * KIB(256) / KIB(16)); /* twice what an inbox may hold */
+    unsigned class = sizeclass_of(KIB(16));
     check(heap_enter(home));
     for (unsigned i = 0; i < count; i++)
         blocks[i] = heap_take_one(home, class);
@@ -134,6 +134,32 @@ Test(exchange, an_inbox_is_emptied_by_the_sender_only_when_its_owner_is_not_insi
     check(inbox_holds(home, class) == 0);
     check(live_blocks(class) == 0);
 }
+
+/* So many bytes in blocks of `bytes` may wait for an idle heap, one of `heaps`. */
+static void check_help(unsigned heaps, size_t bytes, size_t may_wait) {
+    start_arena(GIB(1));
+    struct heap *home = new_heap();
+    while (heap_count() < heaps)
+        (void)new_heap();
+    unsigned class = sizeclass_of(bytes);
+    unsigned count = (unsigned)((may_wait + bytes - 1) / bytes);
+    for (unsigned i = 0; i < count; i++)
+        blocks[i] = take_one(home, class);
+    for (unsigned i = 0; i < count; i++) {
+        check(inbox_holds(home, class) == i);
+        send_home(heap_by_number(heaps - 1), class, blocks + i, 1);
+    }
+    check(inbox_holds(home, class) == 0 && live_blocks(class) == 0);
+}
+
+Test(exchange, for_an_idle_owner_256_KiB_may_wait) { check_help(2, KIB(16), KIB(256)); }
+Test(exchange, or_8_MiB_in_blocks_above_16_KiB_for_all_heaps) {
+    check_help(2, KIB(64), MIB(8) / 2);
+}
+Test(exchange, which_is_less_for_each_where_there_are_many) {
+    check_help(9, KIB(64), MIB(8) / 9);
+}
+Test(exchange, but_256_KiB_for_each_at_least) { check_help(40, KIB(64), KIB(256)); }
 
 /* Two heaps, a hundred blocks of the first, and no memory for a packet. */
 static void use_metadata_up(struct heap *home) {
@@ -274,7 +300,7 @@ Test(exchange, a_large_block_of_another_heap_is_not_kept_until_there_are_more) {
     start_arena(MIB(64));
     struct heap *home = new_heap();
     struct heap *away = new_heap();
-    unsigned class = sizeclass_of(KIB(96));
+    unsigned class = sizeclass_of(KIB(160));
     send_later(away, class, take_one(home, class));
     check(inbox_holds(home, class) == 1);
     check(gathered(away, class) == 0 && live_blocks(class) == 0);
@@ -299,7 +325,7 @@ static void check_gathering(unsigned heaps, unsigned from, unsigned to, unsigned
     }
     struct packet *packet = inbox(home, to);
     check(packet != NULL && packet->count == room && gathered(away, to) == 1);
-    check(packet->group == from && packet_units(packet) * 16 == bytes);
+    check(packet->group == packet_group(from) && packet_units(packet) * 16 == bytes);
     check(atomic_get(&home->inbox_bytes, relaxed) == bytes);
     drain(away, false);
     drain(home, true);
@@ -314,8 +340,14 @@ Test(exchange, blocks_of_1_to_16_KiB_are_sent_home_32_at_a_time) {
 Test(exchange, among_many_threads_they_are_sent_16_at_a_time) {
     check_gathering(5, sizeclass_of(KIB(1) + 1), sizeclass_of(KIB(16)), 16);
 }
-Test(exchange, blocks_of_16_to_64_KiB_are_sent_home_4_at_a_time) {
-    check_gathering(5, sizeclass_of(KIB(16) + 1), sizeclass_of(KIB(64)), 4);
+Test(exchange, blocks_of_16_to_32_KiB_are_sent_home_8_at_a_time) {
+    check_gathering(5, sizeclass_of(KIB(16) + 1), sizeclass_of(KIB(32)), 8);
+}
+Test(exchange, blocks_of_64_KiB_when_256_KiB_are_there) {
+    check_gathering(5, sizeclass_of(KIB(64)), sizeclass_of(KIB(64)), 4);
+}
+Test(exchange, and_those_of_128_KiB) {
+    check_gathering(5, sizeclass_of(KIB(128)), sizeclass_of(KIB(128)), 2);
 }
 
 /* A packet of `count` blocks of each of two classes in the inbox of the heap that owns them. */

@@ -17,8 +17,10 @@
 #define AWAY_LEAST 8u             /* blocks, if these are not more than AWAY_BYTES */
 #define AWAY_MEDIUM 32u           /* blocks that are gathered of the medium group, ... */
 #define AWAY_MEDIUM_MANY 16u      /* ... among many threads, ... */
-#define AWAY_LARGE 4u             /* ... and of the large one */
+#define AWAY_LARGE 8u             /* ... and of the large one, ... */
+#define AWAY_LARGE_BYTES KIB(256) /* ... if as many of the first one's size are not more */
 #define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner, ... */
+#define INBOX_HELP_LARGE MIB(8)   /* ... or, if that is more, for all, of the large group, ... */
 #define INBOX_MOST_BYTES MIB(4)   /* ... and for one that is not */
 #define OWNER_TRIES 1000u         /* 0.1 s, by os_backoff */
 
@@ -57,12 +59,16 @@ static void empty_inbox(struct heap *heap, unsigned group) {
     atomic_sub(&heap->inbox_bytes, units * 16, relaxed);
 }
 
-/* Whether to empty a heap's inboxes in its owner's place; asked when the bytes that wait pass a
- * multiple of INBOX_HELP_BYTES. Yes if the owner had no fill since the last time, or if very much
+/* Whether to empty a heap's inboxes in its owner's place; asked after each packet, but no as long as
+ * the bytes that wait do not pass another multiple of INBOX_HELP_BYTES (or the owner's share of
+ * INBOX_HELP_LARGE: a packet of large blocks alone may have as many as the former). Yes if the owner had no fill since the last time, or if very much
  * waits. An owner at work empties an inbox when a magazine of the class runs dry, and all with the
  * next drain: help would only keep it from its lock, and cost a look at all classes. */
-static bool needs_help(struct heap *to, size_t before, size_t waiting) {
-    if (before / INBOX_HELP_BYTES == waiting / INBOX_HELP_BYTES)
+static bool needs_help(struct heap *to, unsigned group, size_t before, size_t waiting) {
+    size_t step = INBOX_HELP_BYTES;
+    if (group == GROUP_LARGE && INBOX_HELP_LARGE / heap_count() > step)
+        step = INBOX_HELP_LARGE / heap_count();
+    if (before / step == waiting / step)
         return false;
     uint32_t fills = (uint32_t)atomic_get(&to->stats.fills, relaxed);
     return atomic_swap(&to->fills_seen, fills, relaxed) == fills || waiting >= INBOX_MOST_BYTES;
@@ -80,7 +86,7 @@ static void deliver(struct heap *from, struct heap *to, struct packet *packet) {
     do
         atomic_put(&packet->next, head, relaxed);
     while (!atomic_cas_weak(&to->inbox[group], &head, packet, release, relaxed));
-    if (needs_help(to, before, waiting) && atomic_get(&to->state, relaxed) != HEAP_LOST &&
+    if (needs_help(to, group, before, waiting) && atomic_get(&to->state, relaxed) != HEAP_LOST &&
         heap_try_enter(to)) {
         heap_collect(to);
         heap_leave(to);
@@ -252,12 +258,15 @@ void heap_send_gathered(struct heap *heap, unsigned group) {
     packet_give_to(&heap->stock, packet);
 }
 
-static uint32_t away_room(unsigned group) {
+static uint32_t away_room(unsigned class) {
     bool many = heap_count() > SHARE_THREADS;
+    unsigned group = packet_group(class);
     if (group == GROUP_MEDIUM)
         return many ? AWAY_MEDIUM_MANY : AWAY_MEDIUM;
-    if (group == GROUP_LARGE)
-        return AWAY_LARGE;
+    if (group == GROUP_LARGE) {
+        size_t most = AWAY_LARGE_BYTES / sizeclass_bytes(class);
+        return most < AWAY_LARGE ? (uint32_t)most : AWAY_LARGE;
+    }
     size_t room = AWAY_BYTES / sizeclass_bytes(group);
     size_t few = AWAY_BYTES_MANY / sizeclass_bytes(group);
     if (room > AWAY_LEAST && many)
@@ -267,7 +276,7 @@ static uint32_t away_room(unsigned group) {
 
 void heap_flush_away(struct heap *heap, unsigned class, void *block) {
     unsigned group = packet_group(class);
-    uint32_t room = away_room(group);
+    uint32_t room = away_room(class);
     struct away *away = &heap->away[group];
     count_up(&heap->bins[group].packets);
     if (away->packet != NULL && atomic_get(&away->count, relaxed) >= room)

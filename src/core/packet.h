@@ -24,20 +24,15 @@ struct packet {
 _Static_assert(sizeof(struct packet) == 512, "eight cache lines");
 
 /* Classes whose blocks travel together are a group, whose number is its first class. Those up to
- * 1 KiB, of which a packet is soon full, are each by themselves, and so are those above 64 KiB. */
+ * 1 KiB, of which a packet is soon full, are each by themselves. */
 #define GROUP_MEDIUM 33u /* 1 to 16 KiB */
-#define GROUP_LARGE 65u  /* 16 to 64 KiB */
-#define GROUP_LARGE_LAST 76u
+#define GROUP_LARGE 65u  /* above */
 
 HKM_INLINE unsigned packet_group(unsigned class) {
-    if (class < GROUP_MEDIUM || class > GROUP_LARGE_LAST)
-        return class;
-    return class < GROUP_LARGE ? GROUP_MEDIUM : GROUP_LARGE;
+    return class < GROUP_MEDIUM ? class : class < GROUP_LARGE ? GROUP_MEDIUM : GROUP_LARGE;
 }
 
-HKM_INLINE bool group_is_mixed(unsigned group) {
-    return group == GROUP_MEDIUM || group == GROUP_LARGE;
-}
+HKM_INLINE bool group_is_mixed(unsigned group) { return group >= GROUP_MEDIUM; }
 
 /* The class of a block of a group; also of a class, whether its number is a group's or not. */
 HKM_INLINE unsigned packet_class_of(unsigned group, const void *block) {
