@@ -60,10 +60,11 @@ static void empty_inbox(struct heap *heap, unsigned group) {
 }
 
 /* Whether to empty a heap's inboxes in its owner's place; asked after each packet, but no as long as
- * the bytes that wait do not pass another multiple of INBOX_HELP_BYTES (or the owner's share of
- * INBOX_HELP_LARGE: a packet of large blocks alone may have as many as the former). Yes if the owner had no fill since the last time, or if very much
- * waits. An owner at work empties an inbox when a magazine of the class runs dry, and all with the
- * next drain: help would only keep it from its lock, and cost a look at all classes. */
+ * the bytes that wait do not pass another multiple of INBOX_HELP_BYTES (or of the owner's share of
+ * INBOX_HELP_LARGE: one packet of large blocks may have as many as the former). Yes if the owner
+ * had no fill since the last time, or if very much waits. An owner at work empties an inbox when a
+ * magazine of the class runs dry, and all with the next drain: help would only keep it from its
+ * lock, and cost a look at all classes. */
 static bool needs_help(struct heap *to, unsigned group, size_t before, size_t waiting) {
     size_t step = INBOX_HELP_BYTES;
     if (group == GROUP_LARGE && INBOX_HELP_LARGE / heap_count() > step)
