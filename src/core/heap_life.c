@@ -221,13 +221,10 @@ bool heap_try_enter(struct heap *heap) {
            atomic_cas(&heap->lock, &holder, os_thread_token(), acquire, relaxed);
 }
 
-/* `most` tries, or 0 for as many as it takes. */
-HKM_INLINE bool enter(struct heap *heap, unsigned most) {
-    uintptr_t token = os_thread_token();
+/* After a try that found `holder`. */
+static HKM_NOINLINE bool wait_for(struct heap *heap, uintptr_t token, uintptr_t holder,
+                                  unsigned most) {
     for (unsigned attempt = 0;; attempt++) {
-        uintptr_t holder = 0;
-        if (likely(atomic_cas(&heap->lock, &holder, token, acquire, relaxed)))
-            return true;
         if (holder == token || is_lost(heap))
             return false;
         if (attempt >= 64 && is_alone(token)) {
@@ -237,13 +234,22 @@ HKM_INLINE bool enter(struct heap *heap, unsigned most) {
         if (most != 0 && attempt + 1 == most)
             return false;
         os_backoff(attempt);
+        holder = 0;
+        if (likely(atomic_cas(&heap->lock, &holder, token, acquire, relaxed)))
+            return true;
     }
 }
 
-HKM_NOINLINE bool heap_enter_within(struct heap *heap, unsigned tries) {
-    return enter(heap, tries);
+/* `most` tries, or 0 for as many as it takes. */
+HKM_INLINE bool enter(struct heap *heap, unsigned most) {
+    uintptr_t token = os_thread_token();
+    uintptr_t holder = 0;
+    return likely(atomic_cas(&heap->lock, &holder, token, acquire, relaxed)) ||
+           wait_for(heap, token, holder, most);
 }
-bool heap_enter(struct heap *heap) { return heap_enter_within(heap, 0); }
+
+bool heap_enter_within(struct heap *heap, unsigned tries) { return enter(heap, tries); }
+bool heap_enter(struct heap *heap) { return enter(heap, 0); }
 
 bool heap_enter_own(struct heap *heap) {
     if (!enter(heap, 0))

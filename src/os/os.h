@@ -74,7 +74,8 @@ uint64_t os_clock_ns(void);
 /* Waits a little, longer the more often the caller has waited in vain. */
 void os_backoff(unsigned attempt);
 /* A number, not 0, that differs between all threads alive. */
-uintptr_t os_thread_token(void);
+extern __thread char os_thread_mark __attribute__((tls_model("initial-exec")));
+HKM_INLINE uintptr_t os_thread_token(void) { return (uintptr_t)&os_thread_mark; }
 
 /* True when the process has certainly no second thread. No system call. */
 bool os_single_threaded(void);

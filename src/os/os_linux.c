@@ -326,9 +326,7 @@ void os_backoff(unsigned attempt) {
     }
 }
 
-static __thread char thread_mark;
-
-uintptr_t os_thread_token(void) { return (uintptr_t)&thread_mark; }
+__thread char os_thread_mark;
 
 bool os_single_threaded(void) {
 #if __has_include(<sys/single_threaded.h>)
