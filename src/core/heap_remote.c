@@ -59,10 +59,10 @@ static void empty_inbox(struct heap *heap, unsigned group) {
     atomic_sub(&heap->inbox_bytes, units * 16, relaxed);
 }
 
-/* Whether to empty a heap's inboxes in its owner's place; asked after each packet, but no as long as
- * the bytes that wait do not pass another multiple of INBOX_HELP_BYTES (or of the owner's share of
- * INBOX_HELP_LARGE: one packet of large blocks may have as many as the former). Yes if the owner
- * had no fill since the last time, or if very much waits. An owner at work empties an inbox when a
+/* Whether to empty a heap's inboxes in its owner's place. Looks each time that the bytes that wait
+ * pass a multiple of INBOX_HELP_BYTES (or of the owner's share of INBOX_HELP_LARGE: one packet of
+ * large blocks may have as many as the former). Yes if the owner had no fill since the last time,
+ * or if very much waits. An owner at work empties an inbox when a
  * magazine of the class runs dry, and all with the next drain: help would only keep it from its
  * lock, and cost a look at all classes. */
 static bool needs_help(struct heap *to, unsigned group, size_t before, size_t waiting) {
