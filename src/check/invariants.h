@@ -154,8 +154,8 @@
       "what is gathered for others is in a packet, at most 62 blocks") \
     X(H21, "packet-stock", 3, walk_heap, "a heap keeps as many packets as it says") \
     X(F1, "live-byte", 1, walk_cached, \
-      "a block that leaves a magazine has its live byte set to its mark; it enters one, or a " \
-      "packet, with 0") \
+      "a block leaves a magazine with its live byte set to its mark, and enters it, or a " \
+      "packet, with the byte 0") \
     X(F2, "hot", 3, walk_magazine, "a magazine that is not empty has its last block in `hot`")
 
 #define INVARIANTS_LARGE(X) \
