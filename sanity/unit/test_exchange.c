@@ -35,7 +35,7 @@ Test(exchange, remote_frees_arrive_as_packets_and_are_handed_out_again) {
             blocks[i] = heap_take_one(home, class);
         heap_leave(home);
         bool helped = count * sizeclass_bytes(class) > KIB(256);
-        atomic_put(&home->fills_seen, (uint32_t)atomic_get(&home->stats.fills, relaxed), relaxed);
+        atomic_put(&home->work_seen, (uint32_t)atomic_get(&home->stats.fills, relaxed), relaxed);
         uint64_t frees = atomic_get(&away->stats.remote_frees, relaxed);
         uint64_t packets = atomic_get(&away->stats.remote_packets, relaxed);
         send_home(away, class, blocks, count);
@@ -152,20 +152,37 @@ static void check_help(unsigned heaps, size_t bytes, size_t may_wait) {
     check(inbox_holds(home, class) == 0 && live_blocks(class) == 0);
 }
 
+Test(exchange, an_owner_that_sends_packets_is_at_work) {
+    start_arena(MIB(256));
+    struct heap *home = new_heap();
+    struct heap *away = new_heap();
+    unsigned class = sizeclass_of(KIB(16));
+    unsigned count = (unsigned)(MIB(4) / KIB(16));
+    for (unsigned i = 0; i < count; i++)
+        blocks[i] = take_one(home, class);
+    for (unsigned i = 0; i < count; i++) {
+        check(inbox_holds(home, class) == i);
+        if (i % 8 == 0)
+            send_home(home, 9, (void *[]){take_one(away, 9)}, 1);
+        send_home(away, class, blocks + i, 1);
+    }
+    check(inbox_holds(home, class) == 0 && live_blocks(class) == 0, "4 MiB");
+}
+
 Test(exchange, for_an_idle_owner_256_KiB_may_wait) { check_help(2, KIB(16), KIB(256)); }
-Test(exchange, or_8_MiB_in_blocks_above_16_KiB_for_all_heaps) {
-    check_help(2, KIB(64), MIB(8) / 2);
+Test(exchange, or_4_MiB_in_blocks_above_16_KiB_for_all_heaps) {
+    check_help(2, KIB(64), MIB(4) / 2);
 }
-Test(exchange, which_is_less_for_each_where_there_are_many) {
-    check_help(9, KIB(64), MIB(8) / 9);
+Test(exchange, which_is_less_for_each_where_there_are_more) {
+    check_help(5, KIB(64), MIB(4) / 5);
 }
-Test(exchange, but_256_KiB_for_each_at_least) { check_help(40, KIB(64), KIB(256)); }
+Test(exchange, but_256_KiB_for_each_at_least) { check_help(17, KIB(64), KIB(256)); }
 
 /* Two heaps, a hundred blocks of the first, and no memory for a packet. */
-static void use_metadata_up(struct heap *home) {
+static void use_metadata_up(struct heap *home, unsigned class) {
     check(heap_enter(home));
     for (unsigned i = 0; i < 100; i++)
-        blocks[i] = heap_take_one(home, 9);
+        blocks[i] = heap_take_one(home, class);
     heap_leave(home);
     while (arena_take_metadata(64) != NULL) {
     }
@@ -175,7 +192,7 @@ Test(exchange, without_a_packet_the_blocks_that_could_not_be_sent_are_returned) 
     start_arena(MIB(64));
     struct heap *home = new_heap();
     struct heap *away = new_heap();
-    use_metadata_up(home);
+    use_metadata_up(home, 9);
     check(heap_enter(away));
     blocks[100] = heap_take_one(away, 9);
     check(heap_send_home(away, 9, blocks, 101) == 100, "all but its own");
@@ -188,19 +205,24 @@ Test(exchange, without_a_packet_the_blocks_that_could_not_be_sent_are_returned) 
     }
 }
 
-Test(exchange, without_a_packet_a_remote_free_goes_straight_into_the_bitmap) {
+static void check_direct(unsigned class) {
     start_arena(MIB(64));
     struct heap *home = new_heap();
     struct heap *away = new_heap();
-    use_metadata_up(home);
+    use_metadata_up(home, class);
     for (unsigned i = 0; i < 99; i++)
-        flush(away, 9, blocks[i]);
+        flush(away, class, blocks[i]);
     drain(away, true);
-    check(live_blocks(9) == 1 && inbox(home, 9) == NULL);
-    check(slot_free(slot_of_block(9, blocks[0])) == slot_of_block(9, blocks[0])->capacity - 1u);
-    heap_free_borrowed(9, blocks[99]);
-    check(live_blocks(9) == 0 && home->bins[9].empty != 0);
+    check(live_blocks(class) == 1 && inbox(home, class) == NULL);
+    const struct slot *slot = slot_of_block(class, blocks[99]);
+    check(slot_free(slot) == slot->capacity - 1u);
+    heap_free_borrowed(class, blocks[99]);
+    check(live_blocks(class) == 0 && home->bins[class].empty != 0);
 }
+
+Test(exchange, without_a_packet_a_remote_free_goes_straight_into_the_bitmap) { check_direct(9); }
+Test(exchange, so_does_one_of_a_group_of_classes) { check_direct(sizeclass_of(KIB(4))); }
+Test(exchange, and_one_of_the_large_group) { check_direct(sizeclass_of(KIB(160))); }
 
 struct meeting {
     pthread_barrier_t inside;
@@ -230,7 +252,7 @@ Test(exchange, who_waits_for_an_owner_is_outside_its_own_heap) {
     start_arena(MIB(64));
     meeting.home = new_heap();
     meeting.away = new_heap();
-    use_metadata_up(meeting.home);
+    use_metadata_up(meeting.home, 9);
     check(pthread_barrier_init(&meeting.inside, NULL, 2) == 0);
     check(pthread_create(&thread, NULL, hold_home, &meeting) == 0);
     (void)pthread_barrier_wait(&meeting.inside);

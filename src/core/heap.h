@@ -115,7 +115,7 @@ struct heap {
     struct bin bins[CLASS_COUNT];
 
     _Alignas(64) ATOMIC(size_t) inbox_bytes;
-    ATOMIC(uint32_t) fills_seen; /* by who looked last whether it needs help */
+    ATOMIC(uint32_t) work_seen; /* by who looked last whether it needs help */
     ATOMIC(struct packet *) inbox[CLASS_COUNT];
 };
 

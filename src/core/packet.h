@@ -32,7 +32,10 @@ HKM_INLINE unsigned packet_group(unsigned class) {
     return class < GROUP_MEDIUM ? class : class < GROUP_LARGE ? GROUP_MEDIUM : GROUP_LARGE;
 }
 
-HKM_INLINE bool group_is_mixed(unsigned group) { return group >= GROUP_MEDIUM; }
+/* False for the number of any other class, too. */
+HKM_INLINE bool group_is_mixed(unsigned group) {
+    return group == GROUP_MEDIUM || group == GROUP_LARGE;
+}
 
 /* The class of a block of a group; also of a class, whether its number is a group's or not. */
 HKM_INLINE unsigned packet_class_of(unsigned group, const void *block) {
