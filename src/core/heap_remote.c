@@ -20,7 +20,7 @@
 #define AWAY_LARGE 8u             /* ... and of the large one, ... */
 #define AWAY_LARGE_BYTES KIB(256) /* ... if as many of the first one's size are not more */
 #define INBOX_HELP_BYTES KIB(256) /* what may wait for an idle owner, ... */
-#define INBOX_HELP_LARGE MIB(4)   /* ... or, if that is more, for all, of the large group, ... */
+#define INBOX_HELP_LARGE KIB(512) /* ... and if what comes is of the large group, ... */
 #define INBOX_MOST_BYTES MIB(4)   /* ... and for one that is not */
 #define OWNER_TRIES 1000u         /* 0.1 s, by os_backoff */
 
@@ -60,15 +60,13 @@ static void empty_inbox(struct heap *heap, unsigned group) {
 }
 
 /* Whether to empty a heap's inboxes in its owner's place. Looks each time that the bytes that wait
- * pass a multiple of INBOX_HELP_BYTES (or of the owner's share of INBOX_HELP_LARGE: one packet of
- * large blocks may have as many as the former). Yes if the owner neither filled a magazine nor sent
- * a packet since the last time, or if very much waits. An owner at work empties an inbox when a
+ * pass a multiple of INBOX_HELP_BYTES; one packet of the large group may have as many, so then of
+ * INBOX_HELP_LARGE. Yes if the owner neither filled a magazine nor sent a packet since the last
+ * time, or if very much waits. An owner at work empties an inbox when a
  * magazine of the class runs dry, and all with the next drain: help would only keep it from its
  * lock, and cost a look at all classes. */
 static bool needs_help(struct heap *to, unsigned group, size_t before, size_t waiting) {
-    size_t step = INBOX_HELP_BYTES;
-    if (group == GROUP_LARGE && INBOX_HELP_LARGE / heap_count() > step)
-        step = INBOX_HELP_LARGE / heap_count();
+    size_t step = group == GROUP_LARGE ? INBOX_HELP_LARGE : INBOX_HELP_BYTES;
     if (before / step == waiting / step)
         return false;
     uint32_t work = (uint32_t)(atomic_get(&to->stats.fills, relaxed) +

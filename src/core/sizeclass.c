@@ -52,7 +52,7 @@ const struct sizeclass sizeclass_table[CLASS_COUNT] = {EACH_CLASS(ROW)};
 
 _Static_assert(BYTES_8 == 128 && BYTES_9 == 144 && BYTES_16 == 256, "the steps join at 128");
 _Static_assert(BYTES_72 == KIB(32) && BYTES_73 == KIB(40), "and at 32 KiB");
-_Static_assert(BYTES_32 == KIB(1) && BYTES_64 == KIB(16) && BYTES_76 == KIB(64), "packet groups");
+_Static_assert(BYTES_32 == KIB(1) && BYTES_64 == KIB(16), "packet groups");
 _Static_assert(BYTES(CLASS_COUNT - 1) == SMALL_BYTES_MAX, "the last class is the largest");
 _Static_assert(SLOT_BYTES / BYTES_1 == SLOT_BLOCKS_MAX, "class 1 has the most blocks in a slot");
 
