@@ -174,7 +174,8 @@ unsigned heap_take_from_stash(struct heap *heap, unsigned class, void **out, uns
     return got;
 }
 
-/* What has no room in its class's magazine goes home. */
+/* What has no room in its class's magazine goes home. Who freed a block wrote its live byte last,
+ * and had its first line: both are on their way here before the block is asked for. */
 void heap_open_packets(struct heap *heap, unsigned class) {
     unsigned group = packet_group(class);
     struct bin *bin = &heap->bins[group];
@@ -185,9 +186,12 @@ void heap_open_packets(struct heap *heap, unsigned class) {
         unsigned left = 0;
         for (unsigned i = 0; i < packet->count; i++) {
             void *block = packet->blocks[i];
-            struct magazine *m = &heap->magazines[class_in_mixed(group, block)];
+            unsigned of = class_in_mixed(group, block);
+            struct magazine *m = &heap->magazines[of];
             void **top = atomic_get(&m->top, relaxed);
             if (top < m->base + m->cap) {
+                cpu_fetch_to_write((void *)(uintptr_t)arena_live_byte(of, block));
+                cpu_fetch_to_write(block);
                 magazine_settle(m);
                 *top = block;
                 magazine_lift(m, top + 1);
