@@ -80,10 +80,6 @@ OPT_PLAIN_release := -O2
 # The loops over blocks take up to 5 % longer where they happen to lie across lines of the code.
 HOT_release     := src/api/override.c $(addprefix src/core/,heap.c heap_remote.c heap_runs.c slot.c)
 OPT_HOT_release := -falign-functions=64 -falign-loops=32
-# Nobody's exception passes the walkers, which call nothing of a program's, and gdb has .debug_frame.
-WALK_release     := $(wildcard src/check/walk*.c)
-OPT_WALK_release := -fno-exceptions -fno-asynchronous-unwind-tables
-KINDS := COLD PLAIN HOT WALK
 OPT_san       := -O1 -g -fno-omit-frame-pointer
 SAN_thread    := -fsanitize=thread
 SAN_address   := -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=all
@@ -154,13 +150,13 @@ endef
 define build_template
 $(OUT)/$(1)/obj/flags: FORCE
 	$$(call remember,$(call cc_of,$(1)) $(call flags_of,$(1)) $(WFLAGS) $$(CFLAGS) \
-	    $(OPT_CHECK_$(1)) $(RARE_$(1)) $(foreach kind,$(KINDS),$(OPT_$(kind)_$(1)) $($(kind)_$(1))))
+	    $(OPT_CHECK_$(1)) $(RARE_$(1)) $(foreach kind,COLD PLAIN HOT,$(OPT_$(kind)_$(1)) $($(kind)_$(1))))
 $(OUT)/$(1)/obj/sources: FORCE
 	$$(call remember,$(SRCS) $$(LDFLAGS))
 
 $(OUT)/$(1)/obj/%.o: src/%.c $(OUT)/$(1)/obj/flags
 	@mkdir -p $$(@D)
-	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/% $(RARE_$(1)),$$<),$(OPT_CHECK_$(1))) $(foreach kind,$(KINDS),$$(if $$(filter $($(kind)_$(1)),$$<),$(OPT_$(kind)_$(1)))) $$(if $$(filter $(TAIL),$$<),-foptimize-sibling-calls) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
+	$(call cc_of,$(1)) $(call flags_of,$(1)) $$(if $$(filter src/check/% $(RARE_$(1)),$$<),$(OPT_CHECK_$(1))) $$(if $$(filter $(COLD_$(1)),$$<),$(OPT_COLD_$(1))) $$(if $$(filter $(PLAIN_$(1)),$$<),$(OPT_PLAIN_$(1))) $$(if $$(filter $(HOT_$(1)),$$<),$(OPT_HOT_$(1))) $$(if $$(filter $(TAIL),$$<),-foptimize-sibling-calls) $(WFLAGS) $$(CFLAGS) -MMD -MP -c -o $$@ $$<
 
 -include $(SRCS:src/%.c=$(OUT)/$(1)/obj/%.d)
 endef
