@@ -62,9 +62,9 @@ static void empty_inbox(struct heap *heap, unsigned group) {
 /* Whether to empty a heap's inboxes in its owner's place. Looks each time that the bytes that wait
  * pass a multiple of INBOX_HELP_BYTES; one packet of the large group may have as many, so then of
  * INBOX_HELP_LARGE. Yes if the owner neither filled a magazine nor sent a packet since the last
- * time, or if very much waits. An owner at work empties an inbox when a
- * magazine of the class runs dry, and all with the next drain: help would only keep it from its
- * lock, and cost a look at all classes. */
+ * time, or if very much waits. An owner at work empties an inbox when a magazine of the class runs
+ * dry, and all with the next drain: help would only keep it from its lock, and cost a look at all
+ * classes. */
 static bool needs_help(struct heap *to, unsigned group, size_t before, size_t waiting) {
     size_t step = group == GROUP_LARGE ? INBOX_HELP_LARGE : INBOX_HELP_BYTES;
     if (before / step == waiting / step)

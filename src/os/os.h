@@ -73,8 +73,9 @@ HKM_INLINE uint32_t os_elapsed_ms(uint32_t now, uint32_t since) {
 uint64_t os_clock_ns(void);
 /* Waits a little, longer the more often the caller has waited in vain. */
 void os_backoff(unsigned attempt);
-/* A number, not 0, that differs between all threads alive. */
+/* Of os_thread_token alone. */
 extern __thread char os_thread_mark __attribute__((tls_model("initial-exec")));
+/* A number, not 0, that differs between all threads alive. */
 HKM_INLINE uintptr_t os_thread_token(void) { return (uintptr_t)&os_thread_mark; }
 
 /* True when the process has certainly no second thread. No system call. */
